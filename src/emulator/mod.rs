@@ -1,0 +1,1 @@
+//! A control plane to develop and test against.

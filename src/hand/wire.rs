@@ -1,0 +1,135 @@
+//! What a hand and its client say to each other: HTTP/1.1 with JSON bodies, over a unix socket or TCP.
+//!
+//! | Request | Answer |
+//! |---|---|
+//! | `POST /v1/calls/{call}` with a [`CallRequest`] | 200 [`CallReply`] once the call has ended, whoever started it |
+//! | `GET /v1/calls/{call}` | 200 [`CallStatus`]; 404 if the hand never heard of it |
+//! | `DELETE /v1/calls/{call}` | 200 [`CallStatus`] after the cancellation took effect |
+//! | `GET /v1/files/{path}`, `PUT /v1/files/{path}?mode=0644` | the file's bytes; 204 |
+//! | `GET /v1/health` | 200 [`Health`] |
+//!
+//! A call is named by the control plane's id for it. Posting the same id again never runs it a second time:
+//! it attaches to the running call or returns the journaled answer. The reply of `POST` is held open until
+//! the call ends; if the connection breaks the call goes on, and the same `POST` attaches to it again.
+//! Every refusal is an [`Error`] with a status that says which kind it is.
+
+use remuda_actors::ids::{CallId, ThreadId};
+use remuda_actors::tool::ToolResult;
+use serde::{Deserialize, Serialize};
+
+/// Version of this protocol. A client refuses a hand with another one.
+pub const PROTOCOL: u32 = 1;
+
+/// Largest body of a call, in bytes: the control plane's largest inputs with room to spare.
+pub const MAX_CALL_BYTES: usize = 32 << 20;
+
+/// Largest file accepted by `PUT /v1/files`, in bytes.
+pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Body of `POST /v1/calls/{call}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CallRequest {
+    /// `bash`, `read`, `write`, `edit`, `glob` or `grep`.
+    pub tool: String,
+    /// The arguments as the agent gave them; the hand checks them and answers with an error result.
+    pub input: serde_json::Value,
+    /// The session thread whose shell is used; none is the primary thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadId>,
+    /// Outer limit of the whole call in milliseconds, counted from when it starts to run; whatever the
+    /// tool's own limits say, it is ended then. None: only the tool's own limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// How a `POST` came by its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// This request started the call.
+    Ran,
+    /// The call was running already, and this request waited for it.
+    Attached,
+    /// The call had ended before; nothing ran.
+    Journal,
+}
+
+/// Answer of `POST /v1/calls/{call}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CallReply {
+    /// Who started the call.
+    pub origin: Origin,
+    /// What it answered.
+    pub result: ToolResult,
+    /// How long the tool ran, in microseconds, without waiting for its shell.
+    pub run_us: u64,
+}
+
+/// Answer of `GET` and `DELETE` on a call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum CallStatus {
+    /// Waiting for its shell.
+    Queued,
+    /// Running.
+    Running,
+    /// Ended with this result.
+    Finished {
+        /// What it answered.
+        result: ToolResult,
+        /// How long the tool ran, in microseconds.
+        run_us: u64,
+    },
+    /// The hand that ran it died before it ended; nobody knows how far it came.
+    Unknown,
+}
+
+/// Answer of `GET /v1/health`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// Always [`PROTOCOL`] of the hand's build.
+    pub protocol: u32,
+    /// The hand's version.
+    pub version: String,
+    /// Milliseconds since the hand was ready.
+    pub uptime_ms: u64,
+    /// Calls queued or running, oldest first.
+    pub running: Vec<CallId>,
+    /// Processes started by tools that outlived their call: the reason not to freeze.
+    pub background: u32,
+    /// Resident memory of the hand itself, in bytes.
+    pub rss_bytes: u64,
+}
+
+/// Body of every refusal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Error {
+    /// Which kind, for programs.
+    pub code: ErrorCode,
+    /// What is wrong, what was expected and how to mend it, for people.
+    pub message: String,
+}
+
+/// Kind of a refusal, with the status it comes under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// 400: the request cannot be read.
+    BadRequest,
+    /// 401: the token is missing or wrong.
+    Unauthorized,
+    /// 404: no such call, file or route.
+    NotFound,
+    /// 409: the call's id was used before with other contents.
+    CallMismatch,
+    /// 413: the body is over its limit.
+    TooLarge,
+    /// 429: too many calls at once.
+    Busy,
+    /// 403: the path lies outside the sandbox's own folders.
+    Forbidden,
+    /// 500: the hand could not do it, for example because the disk failed.
+    Internal,
+    /// 507: the journal could not be written, so the call was not started.
+    JournalFull,
+}
