@@ -1,0 +1,189 @@
+//! The shell around one queue's [machine](super::machine).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use rand::rngs::SmallRng;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tracing::Span;
+
+use super::machine::{self, Effect, Event};
+use crate::context::{Context, control};
+use crate::effects::{Crashed, Tasks};
+use crate::ids::EnvironmentId;
+use crate::notice::Notice;
+use crate::ports::WorkItem;
+use crate::sessions::SessionsMsg;
+
+/// What a poller is told.
+pub(crate) enum PollerMsg {
+    /// Begin.
+    Start,
+    /// There is room for one more session.
+    Slot(OwnedSemaphorePermit),
+    /// A poll brought an item.
+    Item(Box<WorkItem>),
+    /// Something for its machine.
+    Event(Event),
+    /// A task panicked.
+    Crashed(String),
+}
+
+impl Crashed for PollerMsg {
+    fn crashed(what: String) -> Self {
+        Self::Crashed(what)
+    }
+}
+
+/// The shell of one queue's poller.
+pub(crate) struct Poller {
+    pub(crate) context: Arc<Context>,
+    pub(crate) environment: EnvironmentId,
+    pub(crate) sessions: ActorRef<SessionsMsg>,
+}
+
+/// What it holds while it lives.
+pub(crate) struct State {
+    machine: machine::State,
+    slot: Option<OwnedSemaphorePermit>,
+    tasks: Tasks<Slot>,
+    rng: SmallRng,
+    span: Span,
+}
+
+/// The tasks a poller may have.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    /// A poll, or a wait for a slot or for the next poll.
+    Poll,
+}
+
+impl Actor for Poller {
+    type Msg = PollerMsg;
+    type State = State;
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<PollerMsg>, (): ()) -> Result<State, ActorProcessingErr> {
+        me.cast(PollerMsg::Start)?;
+        Ok(State {
+            machine: machine::State::Waiting,
+            slot: None,
+            tasks: Tasks::new(),
+            rng: self.context.rng(&self.environment),
+            span: tracing::info_span!(parent: None, "poller", remuda.environment.id = %self.environment),
+        })
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<PollerMsg>,
+        msg: PollerMsg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let event = match msg {
+            PollerMsg::Start => {
+                let mut effects = Vec::new();
+                state.machine = machine::State::start(&mut effects);
+                self.perform_all(&me, effects, state);
+                return Ok(());
+            }
+            PollerMsg::Slot(slot) => {
+                state.slot = Some(slot);
+                Event::SlotGranted
+            }
+            PollerMsg::Item(item) => {
+                // One that comes too late is not acknowledged, so the queue offers it to others.
+                if matches!(state.machine, machine::State::Polling { .. }) {
+                    self.admit(*item, state);
+                }
+                Event::Claimed
+            }
+            PollerMsg::Event(event) => event,
+            PollerMsg::Crashed(what) => return Err(what.into()),
+        };
+        #[cfg(any(test, feature = "test-util"))]
+        self.context.strike(crate::supervision::ActorKind::Poller, event.name())?;
+        state.span.clone().in_scope(|| self.advance(&me, event, state));
+        Ok(())
+    }
+}
+
+impl Poller {
+    /// Writes the item into the ledger, together with its slot, and hands it over. Its session acknowledges
+    /// it: should we die here, the queue offers it again.
+    fn admit(&self, item: WorkItem, state: &mut State) {
+        let work = item.id.clone();
+        // One that we hold already is a repetition; its slot goes back.
+        if self.context.ledger.admit(item, state.slot.take()).is_some() {
+            let _ = self.sessions.cast(SessionsMsg::Admit(work));
+        }
+    }
+
+    fn advance(&self, me: &ActorRef<PollerMsg>, event: Event, state: &mut State) {
+        let (from, mut effects) = (state.machine.name(), Vec::new());
+        if let Err(illegal) = state.machine.step(event, &self.context.settings.poller, &mut effects) {
+            self.context.illegal(illegal);
+        }
+        let to = state.machine.name();
+        if from != to {
+            let environment = self.environment.clone();
+            self.context.notices.publish(Notice::Poller { environment, from, to });
+        }
+        self.perform_all(me, effects, state);
+    }
+
+    fn perform_all(&self, me: &ActorRef<PollerMsg>, effects: Vec<Effect>, state: &mut State) {
+        for effect in effects {
+            self.perform(me, effect, state);
+        }
+    }
+
+    fn perform(&self, me: &ActorRef<PollerMsg>, effect: Effect, state: &mut State) {
+        let settings = &self.context.settings;
+        match effect {
+            Effect::AcquireSlot => {
+                let (slots, to) = (Arc::clone(&self.context.slots), me.clone());
+                state.tasks.start(Slot::Poll, me, async move {
+                    // The semaphore is never closed.
+                    if let Ok(slot) = slots.acquire_owned().await {
+                        let _ = to.cast(PollerMsg::Slot(slot));
+                    }
+                });
+            }
+            Effect::Poll => {
+                let poll = poll(Arc::clone(&self.context), self.environment.clone(), me.clone());
+                state.tasks.start(Slot::Poll, me, poll);
+            }
+            Effect::ArmPace => arm(me, state, settings.poller.pace),
+            Effect::ArmBackoff { failures, retry_after } => {
+                let after = settings.backoffs.poll.delay(failures, retry_after, &mut state.rng);
+                arm(me, state, after);
+            }
+            Effect::Release => {
+                state.tasks.clear(&Slot::Poll);
+                state.slot = None;
+            }
+            Effect::Refused(fault) => {
+                let (environment, reason) = (self.environment.clone(), fault.message);
+                self.context.notices.publish(Notice::QueueRefused { environment, reason });
+            }
+        }
+    }
+}
+
+fn arm(me: &ActorRef<PollerMsg>, state: &mut State, after: Duration) {
+    state.tasks.arm(Slot::Poll, me, after, PollerMsg::Event(Event::Due));
+}
+
+async fn poll(context: Arc<Context>, environment: EnvironmentId, to: ActorRef<PollerMsg>) {
+    let (asked, block) = (Instant::now(), context.settings.poller.block);
+    let within = block + context.settings.deadlines.control;
+    let message = match control(within, context.ports.control.poll(&environment, block)).await {
+        Ok(Some(item)) => PollerMsg::Item(Box::new(item)),
+        Ok(None) => PollerMsg::Event(Event::Empty { held: asked.elapsed() }),
+        Err(error) => PollerMsg::Event(Event::Failed(error.fault())),
+    };
+    let _ = to.cast(message);
+}

@@ -1,0 +1,278 @@
+//! The root supervisor: starts the tree's fixed parts, starts them again when they fail, and takes the tree
+//! down in order.
+//!
+//! Started in the order sessions, reaper, pollers, and stopped in the reverse: claiming stops first. The
+//! pollers hold the address of the supervisor of sessions, so when that is started again they are, too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ractor::rpc::CallResult;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
+use rand::rngs::SmallRng;
+use tokio::time::Instant;
+
+use crate::context::{Context, provider};
+use crate::effects::{Crashed, Tasks};
+use crate::ids::EnvironmentId;
+use crate::notice::Notice;
+use crate::poller::actor::{Poller, PollerMsg};
+use crate::poller::machine::Event;
+use crate::reaper::actor::{Reaper, ReaperMsg};
+use crate::sessions::{Sessions, SessionsMsg};
+use crate::supervision::{ActorKind, Budget, Verdict};
+use crate::tree::Drained;
+
+/// What the root is told.
+pub(crate) enum RootMsg {
+    /// Start a part of the tree, or start it again.
+    Start(Part),
+    /// There may be work in this queue, or in any.
+    Wake(Option<EnvironmentId>),
+    /// Stop claiming, let the sessions end, and then end the tree.
+    Drain { grace: Duration, reply: RpcReplyPort<Drained> },
+    /// The sessions have ended.
+    Drained { report: Drained, reply: RpcReplyPort<Drained> },
+    /// A task panicked.
+    Crashed(String),
+}
+
+impl Crashed for RootMsg {
+    fn crashed(what: String) -> Self {
+        Self::Crashed(what)
+    }
+}
+
+/// The fixed parts of the tree, in the order in which they start.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    Sessions,
+    Reaper,
+    Poller(EnvironmentId),
+}
+
+impl Part {
+    fn kind(&self) -> ActorKind {
+        match self {
+            Self::Sessions => ActorKind::Sessions,
+            Self::Reaper => ActorKind::Reaper,
+            Self::Poller(_) => ActorKind::Poller,
+        }
+    }
+}
+
+/// The root supervisor.
+pub(crate) struct Root {
+    pub(crate) context: Arc<Context>,
+}
+
+/// What it holds while it lives.
+pub(crate) struct State {
+    sessions: Option<ActorRef<SessionsMsg>>,
+    reaper: Option<ActorRef<ReaperMsg>>,
+    pollers: BTreeMap<EnvironmentId, ActorRef<PollerMsg>>,
+    budgets: BTreeMap<Part, Budget>,
+    tasks: Tasks<Slot>,
+    rng: SmallRng,
+    phase: Phase,
+}
+
+/// Whether the tree claims work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Draining,
+}
+
+/// The tasks the root may have.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    Restart(Part),
+    Drain,
+}
+
+impl Actor for Root {
+    type Msg = RootMsg;
+    type State = State;
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<RootMsg>, (): ()) -> Result<State, ActorProcessingErr> {
+        me.cast(RootMsg::Start(Part::Sessions))?;
+        me.cast(RootMsg::Start(Part::Reaper))?;
+        for environment in &self.context.settings.environments {
+            me.cast(RootMsg::Start(Part::Poller(environment.clone())))?;
+        }
+        Ok(State {
+            sessions: None,
+            reaper: None,
+            pollers: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            tasks: Tasks::new(),
+            rng: self.context.rng("root"),
+            phase: Phase::Serving,
+        })
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<RootMsg>,
+        msg: RootMsg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match msg {
+            RootMsg::Start(part) => {
+                if let Err(error) = Box::pin(self.start(&me, &part, state)).await {
+                    self.failed(&me, part, &error.to_string(), state)?;
+                }
+            }
+            RootMsg::Wake(environment) => {
+                for (of, poller) in &state.pollers {
+                    if environment.as_ref().is_none_or(|environment| environment == of) {
+                        let _ = poller.cast(PollerMsg::Event(Event::Wake));
+                    }
+                }
+            }
+            RootMsg::Drain { grace, reply } => {
+                state.phase = Phase::Draining;
+                for poller in state.pollers.values() {
+                    let _ = poller.cast(PollerMsg::Event(Event::Drain));
+                }
+                let drain = drain(Arc::clone(&self.context), state.sessions.clone(), grace);
+                let to = me.clone();
+                state.tasks.start(Slot::Drain, &me, async move {
+                    let report = drain.await;
+                    let _ = to.cast(RootMsg::Drained { report, reply });
+                });
+            }
+            RootMsg::Drained { report, reply } => {
+                // Nothing is left that a child would still have to do.
+                me.stop(Some("drained".into()));
+                let _ = reply.send(report);
+            }
+            RootMsg::Crashed(what) => return Err(what.into()),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        me: ActorRef<RootMsg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (cell, cause) = match event {
+            SupervisionEvent::ActorFailed(cell, error) => (cell, error.to_string()),
+            // None of them ever leaves by itself.
+            SupervisionEvent::ActorTerminated(cell, _, reason) => (cell, reason.unwrap_or_default()),
+            _ => return Ok(()),
+        };
+        // One that is not known any more was replaced on purpose.
+        let Some(part) = state.part(&cell) else { return Ok(()) };
+        self.failed(&me, part, &cause, state)
+    }
+}
+
+impl State {
+    /// The part that an actor is.
+    fn part(&self, cell: &ActorCell) -> Option<Part> {
+        let id = cell.get_id();
+        if self.sessions.as_ref().is_some_and(|sessions| sessions.get_id() == id) {
+            return Some(Part::Sessions);
+        }
+        if self.reaper.as_ref().is_some_and(|reaper| reaper.get_id() == id) {
+            return Some(Part::Reaper);
+        }
+        let (environment, _) = self.pollers.iter().find(|(_, poller)| poller.get_id() == id)?;
+        Some(Part::Poller(environment.clone()))
+    }
+}
+
+impl Root {
+    async fn start(&self, me: &ActorRef<RootMsg>, part: &Part, state: &mut State) -> Result<(), SpawnErr> {
+        let (context, cell) = (Arc::clone(&self.context), me.get_cell());
+        state.tasks.clear(&Slot::Restart(part.clone()));
+        match part {
+            Part::Sessions => {
+                let (sessions, _) = cell.spawn_linked(None, Sessions { context }, ()).await?;
+                state.sessions = Some(sessions);
+            }
+            Part::Reaper => {
+                let (reaper, _) = cell.spawn_linked(None, Reaper { context }, ()).await?;
+                state.reaper = Some(reaper);
+            }
+            Part::Poller(_) if state.phase == Phase::Draining => {}
+            Part::Poller(environment) => {
+                // It is started together with the supervisor that it hands its items to.
+                let Some(sessions) = state.sessions.clone() else { return Ok(()) };
+                let poller = Poller { context, environment: environment.clone(), sessions };
+                let (poller, _) = cell.spawn_linked(None, poller, ()).await?;
+                state.pollers.insert(environment.clone(), poller);
+            }
+        }
+        Ok(())
+    }
+
+    /// A part failed: start it again, or end the tree.
+    fn failed(
+        &self,
+        me: &ActorRef<RootMsg>,
+        part: Part,
+        cause: &str,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let policy = &self.context.settings.supervision;
+        let budget = state.budgets.entry(part.clone()).or_insert_with(|| Budget::new(policy.core));
+        let verdict = budget.spend(Instant::now());
+        let (actor, restarted) = (part.kind(), matches!(verdict, Verdict::Restart(_)));
+        self.context.notices.publish(Notice::Failed { actor, restarted, cause: cause.into() });
+        let Verdict::Restart(failures) = verdict else {
+            return Err(format!("the {} actor failed too often: {cause}", actor.name()).into());
+        };
+        let after = policy.backoff.delay(failures, None, &mut state.rng);
+        let mut parts = vec![part];
+        if parts == [Part::Sessions] {
+            state.sessions = None;
+            for (environment, poller) in std::mem::take(&mut state.pollers) {
+                poller.kill();
+                parts.push(Part::Poller(environment));
+            }
+        }
+        for part in parts {
+            state.tasks.arm(Slot::Restart(part.clone()), me, after, RootMsg::Start(part));
+        }
+        Ok(())
+    }
+}
+
+/// Lets all sessions end: by themselves within the grace period, by handing them back after it, and by
+/// force if even that takes too long.
+async fn drain(context: Arc<Context>, sessions: Option<ActorRef<SessionsMsg>>, grace: Duration) -> Drained {
+    if let Some(sessions) = &sessions {
+        let ended = sessions.call(SessionsMsg::Drain, Some(grace)).await;
+        if !matches!(ended, Ok(CallResult::Success(()))) {
+            let _ = sessions.cast(SessionsMsg::HandBack);
+            let settings = &context.settings;
+            let settle = settings.session.settle + settings.deadlines.provider;
+            let ended = sessions.call(SessionsMsg::Drain, Some(settle)).await;
+            if !matches!(ended, Ok(CallResult::Success(()))) {
+                let _ = sessions.kill_and_wait(Some(settings.supervision.kill)).await;
+            }
+        }
+    }
+    let mut report = Drained::default();
+    for entry in context.ledger.all() {
+        for cell in entry.take_cells() {
+            let _ = cell.kill_and_wait(Some(context.settings.supervision.kill)).await;
+        }
+        if let Some((_, sandbox)) = entry.sandbox() {
+            let deleted = context.ports.provider.delete(&sandbox);
+            let _ = provider(context.settings.deadlines.provider, deleted).await;
+        }
+        context.ledger.remove(&entry.item.id);
+        report.killed += 1;
+    }
+    report.handed_back = context.handed_back.load(Ordering::Relaxed);
+    report
+}

@@ -1,0 +1,211 @@
+//! What can happen to a sandbox, and what somebody must then do.
+
+use std::time::Duration;
+
+use crate::fault::Fault;
+use crate::ids::CallId;
+use crate::session::run::Cancellation;
+
+/// What can happen to a sandbox.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A call is to be run. `started` says that an earlier incarnation gave it to this instance.
+    Call {
+        /// The call.
+        call: CallId,
+        /// See above.
+        started: bool,
+    },
+    /// A call is to be cut short.
+    Cancel {
+        /// The call.
+        call: CallId,
+        /// What the agent shall read.
+        why: Cancellation,
+    },
+    /// The instance was created, and its hand answers.
+    Created,
+    /// It was not.
+    CreateFailed(Fault),
+    /// It is known whether the instance exists.
+    LookedUp {
+        /// Whether it does.
+        present: bool,
+    },
+    /// That could not be found out.
+    LookUpFailed(Fault),
+    /// The wait before the next create, look-up, thaw or delete is over.
+    RetryDue {
+        /// The attempt that had failed.
+        attempt: u32,
+    },
+    /// The hand answered a call.
+    Answered {
+        /// The call.
+        call: CallId,
+    },
+    /// The hand did not.
+    CallFailed {
+        /// The call.
+        call: CallId,
+        /// How.
+        fault: Fault,
+    },
+    /// It is known whether the instance of a call whose hand was not heard still exists.
+    Probed {
+        /// The call.
+        call: CallId,
+        /// Whether it does; unknown counts as yes.
+        present: bool,
+    },
+    /// The wait before a call is asked for again is over.
+    CallDue {
+        /// The call.
+        call: CallId,
+        /// The attempt that had failed.
+        attempt: u32,
+    },
+    /// Cancelling a call failed.
+    CancelFailed {
+        /// The call.
+        call: CallId,
+        /// Which attempt.
+        attempt: u32,
+        /// What the agent was to read.
+        why: Cancellation,
+    },
+    /// No call ran for a while.
+    IdleDue {
+        /// Which while.
+        number: u32,
+    },
+    /// It stands by.
+    StoodBy,
+    /// It could not be put in standby.
+    StandbyFailed(Fault),
+    /// It runs again.
+    Resumed,
+    /// It could not be woken.
+    ResumeFailed(Fault),
+    /// The session is over.
+    StopRequested,
+    /// The instance is gone.
+    Deleted,
+    /// It could not be deleted.
+    DeleteFailed(Fault),
+}
+
+impl Event {
+    /// One word, for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Call { .. } => "call",
+            Self::Cancel { .. } => "cancel",
+            Self::Created => "created",
+            Self::CreateFailed(_) => "create_failed",
+            Self::LookedUp { .. } => "looked_up",
+            Self::LookUpFailed(_) => "look_up_failed",
+            Self::RetryDue { .. } => "retry_due",
+            Self::Answered { .. } => "answered",
+            Self::CallFailed { .. } => "call_failed",
+            Self::Probed { .. } => "probed",
+            Self::CallDue { .. } => "call_due",
+            Self::CancelFailed { .. } => "cancel_failed",
+            Self::IdleDue { .. } => "idle_due",
+            Self::StoodBy => "stood_by",
+            Self::StandbyFailed(_) => "standby_failed",
+            Self::Resumed => "resumed",
+            Self::ResumeFailed(_) => "resume_failed",
+            Self::StopRequested => "stop_requested",
+            Self::Deleted => "deleted",
+            Self::DeleteFailed(_) => "delete_failed",
+        }
+    }
+}
+
+/// What somebody must now do about a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Create this instance.
+    Create {
+        /// Counted from 1 within the session.
+        instance: u32,
+    },
+    /// Find out whether this instance exists.
+    LookUp {
+        /// Counted from 1 within the session.
+        instance: u32,
+    },
+    /// Send [`Event::RetryDue`] after the backoff of the failed attempt.
+    ArmRetry {
+        /// The attempt that failed.
+        attempt: u32,
+        /// What the provider asked for.
+        retry_after: Option<Duration>,
+    },
+    /// Give a call to the hand.
+    Run {
+        /// The call.
+        call: CallId,
+    },
+    /// Find out whether the instance still exists, for the sake of this call.
+    Probe {
+        /// The call.
+        call: CallId,
+    },
+    /// Send [`Event::CallDue`] after the backoff of the failed attempt.
+    ArmCall {
+        /// The call.
+        call: CallId,
+        /// The attempt that failed.
+        attempt: u32,
+    },
+    /// Have the hand cut a call short; after a backoff, if it is not the first attempt.
+    CancelRunning {
+        /// The call.
+        call: CallId,
+        /// Counted from 1.
+        attempt: u32,
+        /// What the agent shall read.
+        why: Cancellation,
+    },
+    /// Tell the session that a call has no answer from a hand.
+    Undone {
+        /// The call.
+        call: CallId,
+        /// Why.
+        why: Undone,
+    },
+    /// Send [`Event::IdleDue`] after this time.
+    ArmIdle {
+        /// Which while.
+        number: u32,
+        /// How long.
+        after: Duration,
+    },
+    /// Put the instance in standby.
+    Standby,
+    /// Wake it.
+    Resume,
+    /// Delete it.
+    Delete,
+    /// Tell the session that it cannot be served.
+    GiveUp(Fault),
+    /// Tell people that an instance could not be deleted.
+    Leaked(Fault),
+    /// Tell the session that the sandbox is gone; the last effect there is.
+    Gone,
+}
+
+/// Why a call has no answer from a hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// It was never started, and never will be.
+    Cancelled(Cancellation),
+    /// It was never started: there is no sandbox to run it in.
+    NoSandbox(Fault),
+    /// The hand would not run it.
+    Refused(Fault),
+    /// It was started, and the sandbox was lost before it answered.
+    Lost(Fault),
+}

@@ -1,0 +1,134 @@
+//! Why a session's work item ends for us, and what that obliges us to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::lease::{self, Ending, Loss};
+use super::run::Cancellation;
+use crate::fault::{Fault, FaultClass};
+
+/// Why a session's item ended for us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its turn was over and nothing came for the idle time.
+    Idle,
+    /// The session was terminated, archived or deleted.
+    SessionOver,
+    /// The control plane asked for it.
+    StopAsked,
+    /// This process shuts down; the item is left to lapse, so that another worker goes on with it.
+    HandedBack,
+    /// Another holds the item, or may.
+    Lost(Loss),
+    /// The same session came back under another item.
+    Superseded,
+    /// The item was not ours to begin with.
+    NotClaimed(Fault),
+    /// The control plane refused us for good.
+    Rejected(Fault),
+    /// The item asks for something we do not know.
+    Unsupported(Arc<str>),
+    /// It cannot be served.
+    Failed(Fault),
+}
+
+/// The same, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Served until nothing was left to do.
+    Finished,
+    /// Ended because the control plane asked for it.
+    Stopped,
+    /// Left for another worker.
+    HandedBack,
+    /// Taken by another, or perhaps.
+    Lost,
+    /// Never ours.
+    NotClaimed,
+    /// Refused by the control plane.
+    Rejected,
+    /// Could not be served.
+    Failed,
+}
+
+impl End {
+    /// The outcome this amounts to.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Idle | Self::SessionOver => Outcome::Finished,
+            Self::StopAsked => Outcome::Stopped,
+            Self::HandedBack => Outcome::HandedBack,
+            Self::Lost(_) | Self::Superseded => Outcome::Lost,
+            Self::NotClaimed(_) => Outcome::NotClaimed,
+            Self::Rejected(_) => Outcome::Rejected,
+            Self::Unsupported(_) | Self::Failed(_) => Outcome::Failed,
+        }
+    }
+
+    /// What to tell the agent about calls that are cut because of this; none if nobody would read it.
+    pub(super) fn cancellation(&self) -> Option<Cancellation> {
+        match self {
+            Self::StopAsked => Some(Cancellation::StopAsked),
+            Self::HandedBack => Some(Cancellation::ShuttingDown),
+            Self::Failed(_) => Some(Cancellation::NoSandbox),
+            Self::Idle
+            | Self::SessionOver
+            | Self::Lost(_)
+            | Self::Superseded
+            | Self::NotClaimed(_)
+            | Self::Rejected(_)
+            | Self::Unsupported(_) => None,
+        }
+    }
+
+    /// How the lease is given up.
+    pub(super) fn farewell(&self) -> lease::Event {
+        match self {
+            // Neither may be stopped: the first belongs to whoever takes it next, the second has.
+            Self::HandedBack | Self::Superseded => lease::Event::Forsake,
+            _ => lease::Event::Release,
+        }
+    }
+}
+
+impl End {
+    /// The end that a request which cannot be repeated brings about.
+    pub(super) fn refused(fault: Fault) -> Self {
+        match fault.class {
+            FaultClass::Fatal => Self::Rejected(fault),
+            _ => Self::Failed(fault),
+        }
+    }
+}
+
+impl From<Ending> for End {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::NotClaimed(fault) => Self::NotClaimed(fault),
+            Ending::StopAsked => Self::StopAsked,
+            Ending::Lost(loss) => Self::Lost(loss),
+            Ending::Rejected(fault) => Self::Rejected(fault),
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle => f.write_str("its turn was over and no message came"),
+            Self::SessionOver => f.write_str("the session has ended"),
+            Self::StopAsked => f.write_str("the control plane asked for its end"),
+            Self::HandedBack => f.write_str("handed back, because this process shuts down"),
+            Self::Lost(Loss::Taken) => f.write_str("the lease was lost to another holder"),
+            Self::Lost(Loss::Expired) => f.write_str("the lease expired: no heartbeat was accepted in time"),
+            Self::Superseded => f.write_str("the session came back under another work item"),
+            Self::NotClaimed(fault) => write!(f, "could not acknowledge it: {fault}"),
+            Self::Rejected(fault) => write!(f, "refused: {fault}"),
+            Self::Unsupported(kind) => write!(f, "work of type `{kind}` is not known; expected `session`"),
+            Self::Failed(fault) => write!(f, "could not serve it: {fault}"),
+        }
+    }
+}

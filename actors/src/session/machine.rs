@@ -1,0 +1,466 @@
+//! One claimed work item, from its acknowledgement until it is stopped, lost or handed back.
+//!
+//! Owns the [lease](super::lease) and the [run](super::run) of its calls, and decides what the two mean for
+//! each other and for the sandbox.
+//!
+//! ```text
+//! Claiming ──acknowledged──▶ Preparing ──held, session known──▶ Active ◀─▶ (draining)
+//!    │                          │                                 │
+//!    │ not claimed, unknown     │ lost, stop asked, terminated,   │ the same, idle, stream refused, drained
+//!    │ type                     ▼ cannot be retrieved             ▼
+//!    └─────────────────────▶ Releasing ◀──sandbox gone── Deleting ◀──calls settled── Settling
+//!                               │ lease over
+//!                               ▼
+//!                             Done
+//! ```
+//!
+//! # Invariants
+//! - No call is dispatched before the lease is held, and none after it was lost.
+//! - The lease is kept until the sandbox is gone; the item is stopped only then, and never after a loss.
+//! - Every way out goes through `Done`, which is told once.
+//!
+//! # Not here
+//! Which calls run and are answered ([`run`](super::run)); heartbeats ([`lease`](super::lease)); delays
+//! ([`backoff`](crate::backoff)); everything that touches the world ([`actor`](super::actor)).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::end::End;
+use super::lease::{self, Lease};
+use super::policy::Policy;
+use super::run::{Life, Prior, Run};
+use super::signals::{Effect, Event};
+use crate::ids::CallId;
+use crate::machine::IllegalEvent;
+use crate::ports::{HeartbeatToken, SessionStatus, Target};
+
+/// Where the session stands.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// The item is being acknowledged.
+    Claiming {
+        /// Whether it will be served at all.
+        mode: Mode,
+    },
+    /// Two answers are awaited: that the lease is held, and what session it is for.
+    Preparing {
+        /// Which of them.
+        awaits: Awaits,
+        /// The attempt to retrieve the session, counted from 1.
+        attempt: u32,
+        /// Whether it will be served at all.
+        mode: Mode,
+    },
+    /// Its calls are served.
+    Active {
+        /// Its calls.
+        run: Run,
+        /// Its live events.
+        stream: Stream,
+        /// Whether it takes up new turns.
+        mode: Mode,
+    },
+    /// It ends; calls that run are cut and answered.
+    Settling {
+        /// Its calls.
+        run: Run,
+        /// Why.
+        end: End,
+    },
+    /// It ends; its sandbox is being deleted.
+    Deleting {
+        /// Why.
+        end: End,
+    },
+    /// It ends; its lease is being given up.
+    Releasing {
+        /// Why.
+        end: End,
+    },
+    /// Terminal.
+    Done,
+}
+
+/// What [`State::Preparing`] waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaits {
+    /// Both.
+    LeaseAndSession,
+    /// The session is known.
+    Lease,
+    /// The lease is held.
+    Session,
+}
+
+/// Whether a session takes up new turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It does.
+    Serving,
+    /// It ends with the turn it is in.
+    Draining,
+}
+
+/// The live events of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Being opened, or open and the history not read yet.
+    Opening(Connection),
+    /// Open; what is missed by the history comes through it.
+    Live(Connection),
+    /// Waiting before it is opened again.
+    Waiting(Connection),
+}
+
+/// One connection of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Names it: what an earlier one still had to say does not count.
+    pub number: u32,
+    /// Connections that failed since the last live event.
+    pub failures: u32,
+}
+
+impl State {
+    /// One word for the state.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Claiming { .. } => "claiming",
+            Self::Preparing { .. } => "preparing",
+            Self::Active { .. } => "active",
+            Self::Settling { .. } => "settling",
+            Self::Deleting { .. } => "deleting",
+            Self::Releasing { .. } => "releasing",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// What an earlier incarnation of a session left, if there was one.
+#[derive(Clone, Debug, Default)]
+pub struct Inheritance {
+    /// The lease, once the item was acknowledged.
+    pub lease: Option<InheritedLease>,
+    /// The calls that have no answer yet.
+    pub calls: BTreeMap<CallId, Prior>,
+}
+
+/// A lease of an earlier incarnation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InheritedLease {
+    /// The token to echo, if a beat was accepted.
+    pub token: Option<HeartbeatToken>,
+    /// How long it runs after each beat.
+    pub ttl: Duration,
+    /// How much of that is left.
+    pub left: Duration,
+}
+
+/// One claimed work item.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    state: State,
+    lease: Lease,
+    target: Target,
+    prior: BTreeMap<CallId, Prior>,
+}
+
+impl Machine {
+    /// Starts to serve an item, or goes on where an earlier incarnation was cut off.
+    pub fn start(target: Target, inherited: Inheritance, effects: &mut Vec<Effect>) -> Self {
+        let mut about_lease = Vec::new();
+        let mode = Mode::Serving;
+        let (lease, state) = match inherited.lease {
+            None => (Lease::claim(&mut about_lease), State::Claiming { mode }),
+            Some(InheritedLease { token, ttl, left }) => {
+                effects.push(Effect::Retrieve { attempt: 1 });
+                let state = State::Preparing { awaits: Awaits::LeaseAndSession, attempt: 1, mode };
+                (Lease::resume(token, ttl, left, &mut about_lease), state)
+            }
+        };
+        effects.extend(about_lease.into_iter().map(Effect::Lease));
+        Self { state, lease, target, prior: inherited.calls }
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Where its lease stands.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// [`IllegalEvent`] if the event cannot occur in this state; nothing has changed then.
+    pub fn step(
+        &mut self,
+        event: Event,
+        policy: &Policy,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), IllegalEvent> {
+        match event {
+            Event::Lease(event) => self.about_lease(event, policy, effects)?,
+            event => {
+                if let Some(end) = self.advance(event, policy, effects)? {
+                    self.end(end, policy, effects)?;
+                }
+            }
+        }
+        self.rest(policy, effects)
+    }
+
+    /// Lets the lease take an event, and acts on what that means for the session.
+    fn about_lease(
+        &mut self,
+        event: lease::Event,
+        policy: &Policy,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), IllegalEvent> {
+        let mut from_lease = Vec::new();
+        self.lease.step(event, &policy.lease, &mut from_lease)?;
+        for effect in from_lease {
+            match effect {
+                lease::Effect::Acknowledged => self.acknowledged(policy, effects)?,
+                lease::Effect::Held => self.held(policy, effects)?,
+                lease::Effect::Ended(ending) => self.end(ending.into(), policy, effects)?,
+                lease::Effect::Over => {
+                    if let State::Releasing { end } = &self.state {
+                        let end = end.clone();
+                        self.done(end, effects);
+                    }
+                }
+                effect => effects.push(Effect::Lease(effect)),
+            }
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, policy: &Policy, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+        let State::Claiming { mode } = self.state else { return Ok(()) };
+        match &self.target {
+            Target::Session(_) => {
+                self.state = State::Preparing { awaits: Awaits::LeaseAndSession, attempt: 1, mode };
+                effects.push(Effect::Retrieve { attempt: 1 });
+                Ok(())
+            }
+            Target::Other(kind) => self.end(End::Unsupported(Arc::clone(kind)), policy, effects),
+        }
+    }
+
+    fn held(&mut self, policy: &Policy, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+        match &mut self.state {
+            State::Preparing { mode: Mode::Draining, .. } => self.end(End::HandedBack, policy, effects),
+            State::Preparing { awaits: Awaits::Lease, .. } => {
+                self.activate(effects);
+                Ok(())
+            }
+            State::Preparing { awaits, .. } => {
+                *awaits = Awaits::Session;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn activate(&mut self, effects: &mut Vec<Effect>) {
+        let run = Run::new(std::mem::take(&mut self.prior));
+        let stream = Stream::Opening(Connection { number: 1, failures: 0 });
+        self.state = State::Active { run, stream, mode: Mode::Serving };
+        effects.push(Effect::Attach { number: 1 });
+        effects.push(Effect::Provision);
+    }
+
+    /// Takes an event that is not about the lease; the answer says whether the session ends because of it.
+    fn advance(
+        &mut self,
+        event: Event,
+        policy: &Policy,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Option<End>, IllegalEvent> {
+        use {Event as E, State as S};
+        let illegal = IllegalEvent { machine: "session", state: self.state.name(), event: event.name() };
+        let life = match (&mut self.state, event) {
+            (S::Preparing { .. }, E::Retrieved(SessionStatus::Terminated)) => Life::Terminated,
+            (S::Preparing { awaits: Awaits::Session, .. }, E::Retrieved(SessionStatus::Live)) => {
+                self.activate(effects);
+                Life::Live
+            }
+            (S::Preparing { awaits, .. }, E::Retrieved(SessionStatus::Live)) => {
+                *awaits = Awaits::Lease;
+                Life::Live
+            }
+            (S::Preparing { attempt: current, .. }, E::RetrieveFailed { attempt, fault })
+                if *current == attempt =>
+            {
+                if !fault.class.is_retryable() || attempt >= policy.retrieve_attempts {
+                    return Ok(Some(End::refused(fault)));
+                }
+                effects.push(Effect::ArmRetrieve { attempt, retry_after: fault.retry_after });
+                Life::Live
+            }
+            (S::Preparing { attempt: current, .. }, E::RetrieveDue { attempt }) if *current == attempt => {
+                *current += 1;
+                effects.push(Effect::Retrieve { attempt: *current });
+                Life::Live
+            }
+            (S::Active { run, stream, .. }, E::History { number, events }) => match *stream {
+                Stream::Opening(connection) if connection.number == number => {
+                    *stream = Stream::Live(connection);
+                    run.reconcile(events, policy, effects)
+                }
+                _ => Life::Live,
+            },
+            (S::Active { run, stream, .. }, E::Live { number, event }) => match stream {
+                Stream::Live(connection) if connection.number == number => {
+                    connection.failures = 0;
+                    run.observe(event, policy, effects)
+                }
+                _ => Life::Live,
+            },
+            (S::Active { stream, .. }, E::StreamFailed { number, fault }) => match *stream {
+                Stream::Opening(connection) | Stream::Live(connection) if connection.number == number => {
+                    if !fault.class.is_retryable() {
+                        return Ok(Some(End::refused(fault)));
+                    }
+                    let (number, failures) = (number + 1, connection.failures + 1);
+                    *stream = Stream::Waiting(Connection { number, failures });
+                    effects.push(Effect::ArmStream { number, failures, retry_after: fault.retry_after });
+                    Life::Live
+                }
+                _ => Life::Live,
+            },
+            (S::Active { stream, .. }, E::StreamDue { number }) => {
+                if let Stream::Waiting(connection) = *stream
+                    && connection.number == number
+                {
+                    *stream = Stream::Opening(connection);
+                    effects.push(Effect::Attach { number });
+                }
+                Life::Live
+            }
+            (S::Active { run, .. } | S::Settling { run, .. }, E::Finished { call, result }) => {
+                run.finished(&call, result, policy, effects);
+                Life::Live
+            }
+            (S::Active { run, .. } | S::Settling { run, .. }, E::Posted { call }) => {
+                run.posted(&call, policy, effects);
+                Life::Live
+            }
+            (S::Active { run, .. } | S::Settling { run, .. }, E::PostFailed { call, fault }) => {
+                run.post_failed(&call, &fault, policy, effects);
+                Life::Live
+            }
+            (S::Active { run, .. } | S::Settling { run, .. }, E::PostDue { call, attempt }) => {
+                run.post_due(&call, attempt, effects);
+                Life::Live
+            }
+            (S::Active { .. }, E::SandboxFailed(fault)) => return Ok(Some(End::Failed(fault))),
+            (S::Active { run, .. }, E::IdleDue { number }) if run.is_clock(number) => {
+                return Ok(Some(End::Idle));
+            }
+            (S::Settling { end, .. }, E::SettleDue) => {
+                let end = end.clone();
+                self.delete(end, effects);
+                Life::Live
+            }
+            (S::Deleting { end }, E::SandboxGone) => {
+                let end = end.clone();
+                self.release(end, policy, effects)?;
+                Life::Live
+            }
+            // An item that was acknowledged and never got a heartbeat may be stuck for good, so the first
+            // beat is waited for even when the item will be handed back.
+            (S::Claiming { mode }, E::Drain | E::HandBack)
+            | (
+                S::Preparing { mode, awaits: Awaits::LeaseAndSession | Awaits::Lease, .. },
+                E::Drain | E::HandBack,
+            ) => {
+                *mode = Mode::Draining;
+                Life::Live
+            }
+            (S::Preparing { .. }, E::Drain | E::HandBack) | (S::Active { .. }, E::HandBack) => {
+                return Ok(Some(End::HandedBack));
+            }
+            (S::Active { mode, .. }, E::Drain) => {
+                *mode = Mode::Draining;
+                Life::Live
+            }
+            (
+                S::Claiming { .. } | S::Preparing { .. } | S::Active { .. } | S::Settling { .. },
+                E::Supersede,
+            ) => {
+                return Ok(Some(End::Superseded));
+            }
+            (S::Claiming { .. } | S::Preparing { .. }, E::SandboxGone | E::SandboxFailed(_)) => {
+                return Err(illegal);
+            }
+            // Late or repeated, and harmless: a timer or an answer that outlived its state.
+            _ => Life::Live,
+        };
+        Ok((life != Life::Live).then_some(End::SessionOver))
+    }
+
+    /// Goes on to the end of the session, from wherever it is.
+    fn end(&mut self, end: End, policy: &Policy, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+        match &mut self.state {
+            State::Claiming { .. } | State::Preparing { .. } => self.release(end, policy, effects)?,
+            State::Active { run, .. } => {
+                effects.push(Effect::Detach);
+                if let Some(why) = end.cancellation() {
+                    run.cut_all(why, effects);
+                    let run = std::mem::take(run);
+                    self.state = State::Settling { run, end };
+                    effects.push(Effect::ArmSettle { after: policy.settle });
+                } else {
+                    self.delete(end, effects);
+                }
+            }
+            // What is being settled is of no use once nothing may be posted any more.
+            State::Settling { .. } if end.cancellation().is_none() => self.delete(end, effects),
+            State::Deleting { end: current } if matches!(end, End::Lost(_)) => *current = end,
+            State::Settling { .. } | State::Deleting { .. } | State::Releasing { .. } | State::Done => {}
+        }
+        Ok(())
+    }
+
+    /// What follows from where an event has left the session.
+    fn rest(&mut self, policy: &Policy, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+        match &self.state {
+            State::Active { run, mode: Mode::Draining, .. } if run.is_at_rest() => {
+                self.end(End::Idle, policy, effects)
+            }
+            State::Settling { run, end } if run.outstanding() == 0 => {
+                let end = end.clone();
+                self.delete(end, effects);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn delete(&mut self, end: End, effects: &mut Vec<Effect>) {
+        self.state = State::Deleting { end };
+        effects.push(Effect::DeleteSandbox);
+    }
+
+    fn release(&mut self, end: End, policy: &Policy, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+        if self.lease == Lease::Over {
+            self.done(end, effects);
+            return Ok(());
+        }
+        let farewell = end.farewell();
+        self.state = State::Releasing { end };
+        self.about_lease(farewell, policy, effects)
+    }
+
+    fn done(&mut self, end: End, effects: &mut Vec<Effect>) {
+        self.state = State::Done;
+        effects.push(Effect::Done(end));
+    }
+}

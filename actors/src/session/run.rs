@@ -1,0 +1,534 @@
+//! The tool calls of one session: which are known, which may run, which is running, which are answered.
+//!
+//! Owned by the [session machine](super::machine), which feeds it the session's history and its live events.
+//!
+//! ```text
+//!                      ┌────────── allowed ─────────┐
+//! new ──▶ (gate) ──▶ Held ── denied ──▶ Closed      ▼
+//!            ├──────────────────────────────────▶ Queued ──▶ Running ──▶ Posting ──▶ Closed
+//!            ├── deny, unowned, thread ended ──▶ Closed         │           ▲
+//!            └── malformed, interrupted, finished in an earlier │ life ─────┤
+//!                                                               └─ answered elsewhere ──▶ Unwanted ──▶ Closed
+//! ```
+//!
+//! # Invariants
+//! - A call is dispatched at most once in the life of a `Run`, and never when its answer is known.
+//! - A call that needs a confirmation never runs without an `allow`; one that was evaluated `deny` never runs.
+//! - Calls run one at a time, in the order in which the agent made them.
+//! - Nothing is posted for a call that is denied, unowned, answered elsewhere, or of an ended thread.
+//!
+//! # Not here
+//! How a call runs ([`sandbox`](crate::sandbox)); when the session ends ([`machine`](super::machine)).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::event::{Call, CallKind, Event, IdleReason, Input, Permission, Verdict};
+use crate::fault::Fault;
+use crate::ids::{CallId, ThreadId};
+use crate::ports::Answer;
+use crate::session::policy::Policy;
+use crate::session::signals::{Effect, NotRun};
+use crate::tool::ToolResult;
+
+/// What an earlier incarnation of the session knew about a call that was not answered yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prior {
+    /// It was given to a sandbox. Giving it to the same one again attaches to it.
+    Started,
+    /// It ended, and its answer may not have reached the control plane.
+    Finished(Arc<ToolResult>),
+}
+
+/// Why a running call is cut short; the agent reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancellation {
+    /// `user.interrupt`.
+    Interrupted,
+    /// The control plane asked for the end of the work item.
+    StopAsked,
+    /// This process is going down and the grace period is over.
+    ShuttingDown,
+    /// No sandbox could be had for the session.
+    NoSandbox,
+    /// Nobody waits for the answer any more.
+    Unwanted,
+}
+
+impl Cancellation {
+    /// The reason, as it completes "cancelled: …".
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Interrupted => "interrupted by the user",
+            Self::StopAsked => "the session was asked to stop",
+            Self::ShuttingDown => "the worker is shutting down",
+            Self::NoSandbox => "no sandbox could be started for this session",
+            Self::Unwanted => "the call was answered or dropped elsewhere",
+        }
+    }
+
+    fn result(self) -> Arc<ToolResult> {
+        Arc::new(ToolResult::error(format!("not run: {}", self.reason())))
+    }
+}
+
+/// Where one call stands.
+#[derive(Clone, Debug)]
+enum CallState {
+    /// Its decision came before the call itself.
+    Decided(Verdict),
+    /// Waiting for an `allow`.
+    Held(Box<Call>),
+    /// Waiting for its turn. One that an earlier incarnation had started may have been cut since: the
+    /// sandbox still has to say how far it came.
+    Queued { call: Box<Call>, cut: Option<Cancellation> },
+    /// Given to the sandbox.
+    Running(Box<Call>),
+    /// Running, but its answer is of no use to anyone.
+    Unwanted,
+    /// Its answer is on its way to the control plane.
+    Posting { answer: Answer, attempt: u32 },
+    /// Nothing is left to do about it.
+    Closed,
+}
+
+impl CallState {
+    /// Whether the end of the turn must wait for it.
+    fn is_outstanding(&self) -> bool {
+        match self {
+            Self::Held(_)
+            | Self::Queued { .. }
+            | Self::Running(_)
+            | Self::Unwanted
+            | Self::Posting { .. } => true,
+            Self::Decided(_) | Self::Closed => false,
+        }
+    }
+
+    /// Whether the sandbox has it.
+    fn is_running(&self) -> bool {
+        matches!(self, Self::Running(_) | Self::Unwanted)
+    }
+
+    /// The call, while it can still be cut short.
+    fn cuttable(&self) -> Option<&Call> {
+        match self {
+            Self::Held(call) | Self::Queued { call, .. } | Self::Running(call) => Some(call),
+            Self::Decided(_) | Self::Unwanted | Self::Posting { .. } | Self::Closed => None,
+        }
+    }
+}
+
+/// Whether the idle clock runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum IdleClock {
+    /// The agent works, or waits for us.
+    #[default]
+    Off,
+    /// The turn is over, but calls are outstanding: the clock starts when the last of them is closed.
+    Deferred,
+    /// It runs; this names its timer.
+    Running(u32),
+}
+
+/// The calls of one session.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    calls: BTreeMap<CallId, CallState>,
+    queue: VecDeque<CallId>,
+    outstanding: usize,
+    running: usize,
+    ended_threads: BTreeSet<ThreadId>,
+    primary: Option<ThreadId>,
+    clock: IdleClock,
+    clocks: u32,
+    prior: BTreeMap<CallId, Prior>,
+}
+
+/// What a session's log says about its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It goes on.
+    Live,
+    /// It ended for good.
+    Terminated,
+    /// It was deleted.
+    Deleted,
+}
+
+impl Run {
+    /// A session of which nothing is known but what an earlier incarnation left.
+    pub fn new(prior: BTreeMap<CallId, Prior>) -> Self {
+        Self { prior, ..Self::default() }
+    }
+
+    /// Calls that are held, queued, running or being posted.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Whether the turn is over and nothing is left to do.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(self.clock, IdleClock::Running(_))
+    }
+
+    /// Whether this is the timer of the clock that runs now.
+    pub fn is_clock(&self, number: u32) -> bool {
+        self.clock == IdleClock::Running(number)
+    }
+
+    /// Takes the complete history in, oldest first: calls without an answer are routed, everything else is
+    /// remembered.
+    pub fn reconcile(&mut self, history: Vec<Event>, policy: &Policy, effects: &mut Vec<Effect>) -> Life {
+        let mut open: Vec<(Call, Option<Cancellation>)> = Vec::new();
+        let mut answered = BTreeSet::new();
+        let mut verdicts = BTreeMap::new();
+        let (mut life, mut turn_ended) = (Life::Live, false);
+        for event in history {
+            turn_ended = ends_turn(&event).unwrap_or(turn_ended);
+            match event {
+                Event::Call(call) => open.push((call, None)),
+                Event::Answered { call } => {
+                    answered.insert(call);
+                }
+                Event::Confirmed { call, verdict } => {
+                    verdicts.entry(call).or_insert(verdict);
+                }
+                Event::Interrupted { thread } => {
+                    for (call, cut) in &mut open {
+                        if self.in_scope(call, thread.as_ref()) {
+                            *cut = Some(Cancellation::Interrupted);
+                        }
+                    }
+                }
+                Event::ThreadTerminated { thread } => {
+                    self.ended_threads.insert(thread);
+                }
+                Event::ThreadStatus { thread } => {
+                    self.primary.get_or_insert(thread);
+                }
+                Event::Terminated => life = Life::Terminated,
+                Event::Deleted => life = Life::Deleted,
+                Event::Running => life = Life::Live,
+                Event::Idle { .. } | Event::Activity => {}
+            }
+        }
+        if life != Life::Live {
+            return life;
+        }
+        self.clock = IdleClock::Off;
+        for (call, cut) in open {
+            self.catch_up(call, cut, &answered, &verdicts, policy, effects);
+        }
+        // Calls that became known live may have been answered or cut while the stream was down.
+        for call in &answered {
+            self.close_elsewhere(call, effects);
+        }
+        for thread in self.ended_threads.clone() {
+            self.drop_thread(&thread, effects);
+        }
+        if turn_ended {
+            self.clock = IdleClock::Deferred;
+        }
+        self.pump(policy, effects);
+        Life::Live
+    }
+
+    /// Brings what the history says about one of its calls together with what is known of it.
+    fn catch_up(
+        &mut self,
+        call: Call,
+        cut: Option<Cancellation>,
+        answered: &BTreeSet<CallId>,
+        verdicts: &BTreeMap<CallId, Verdict>,
+        policy: &Policy,
+        effects: &mut Vec<Effect>,
+    ) {
+        let verdict = verdicts.get(&call.id).copied();
+        match self.calls.get(&call.id) {
+            Some(CallState::Decided(early)) => {
+                let verdict = verdict.or(Some(*early));
+                self.calls.remove(&call.id);
+                self.enter(call, cut, verdict, answered, policy, effects);
+            }
+            None => self.enter(call, cut, verdict, answered, policy, effects),
+            Some(_) if answered.contains(&call.id) => {}
+            Some(_) => {
+                if let Some(cut) = cut {
+                    self.cut(&call.id, cut, effects);
+                } else if let Some(verdict) = verdict {
+                    self.decide(&call.id, verdict, policy, effects);
+                }
+            }
+        }
+    }
+
+    fn enter(
+        &mut self,
+        call: Call,
+        cut: Option<Cancellation>,
+        verdict: Option<Verdict>,
+        answered: &BTreeSet<CallId>,
+        policy: &Policy,
+        effects: &mut Vec<Effect>,
+    ) {
+        let id = call.id.clone();
+        if answered.contains(&id) {
+            self.prior.remove(&id);
+            self.set(&id, CallState::Closed);
+            return;
+        }
+        self.route(call, verdict, policy, effects);
+        if let Some(cut) = cut {
+            self.cut(&id, cut, effects);
+        }
+    }
+
+    /// Takes one live event in.
+    pub fn observe(&mut self, event: Event, policy: &Policy, effects: &mut Vec<Effect>) -> Life {
+        match ends_turn(&event) {
+            Some(true) => self.clock = IdleClock::Deferred,
+            Some(false) => self.clock = IdleClock::Off,
+            None => {}
+        }
+        match event {
+            Event::Call(call) => match self.calls.get(&call.id) {
+                None => self.route(call, None, policy, effects),
+                Some(CallState::Decided(verdict)) => {
+                    let verdict = Some(*verdict);
+                    self.route(call, verdict, policy, effects);
+                }
+                Some(_) => {}
+            },
+            Event::Answered { call } => {
+                self.close_elsewhere(&call, effects);
+            }
+            Event::Confirmed { call, verdict } => self.decide(&call, verdict, policy, effects),
+            Event::Interrupted { thread } => {
+                for call in self.cuttable(|call| self.in_scope(call, thread.as_ref())) {
+                    self.cut(&call, Cancellation::Interrupted, effects);
+                }
+            }
+            Event::ThreadTerminated { thread } => {
+                self.drop_thread(&thread, effects);
+                self.ended_threads.insert(thread);
+            }
+            Event::ThreadStatus { thread } => {
+                self.primary.get_or_insert(thread);
+            }
+            Event::Terminated => return Life::Terminated,
+            Event::Deleted => return Life::Deleted,
+            Event::Idle { .. } | Event::Running | Event::Activity => {}
+        }
+        self.pump(policy, effects);
+        Life::Live
+    }
+
+    /// The sandbox is done with a call.
+    pub fn finished(
+        &mut self,
+        id: &CallId,
+        result: Arc<ToolResult>,
+        policy: &Policy,
+        effects: &mut Vec<Effect>,
+    ) {
+        match self.calls.get(id) {
+            Some(CallState::Running(call)) => {
+                let kind = call.kind;
+                self.post(id, kind, result, effects);
+            }
+            Some(CallState::Unwanted) => self.set(id, CallState::Closed),
+            _ => {}
+        }
+        self.pump(policy, effects);
+    }
+
+    /// The control plane has the answer of a call.
+    pub fn posted(&mut self, id: &CallId, policy: &Policy, effects: &mut Vec<Effect>) {
+        if let Some(CallState::Posting { .. }) = self.calls.get(id) {
+            self.set(id, CallState::Closed);
+        }
+        self.pump(policy, effects);
+    }
+
+    /// The control plane did not take the answer of a call.
+    pub fn post_failed(&mut self, id: &CallId, fault: &Fault, policy: &Policy, effects: &mut Vec<Effect>) {
+        if let Some(CallState::Posting { attempt, .. }) = self.calls.get(id) {
+            if fault.class.is_retryable() && *attempt < policy.post_attempts {
+                let (attempt, retry_after) = (*attempt, fault.retry_after);
+                effects.push(Effect::ArmPost { call: id.clone(), attempt, retry_after });
+            } else {
+                effects.push(Effect::PostRefused { call: id.clone(), fault: fault.clone() });
+                self.set(id, CallState::Closed);
+            }
+        }
+        self.pump(policy, effects);
+    }
+
+    /// The wait after a failed post is over.
+    pub fn post_due(&mut self, id: &CallId, due: u32, effects: &mut Vec<Effect>) {
+        if let Some(CallState::Posting { answer, attempt }) = self.calls.get_mut(id)
+            && *attempt == due
+        {
+            *attempt += 1;
+            effects.push(Effect::Post(answer.clone()));
+        }
+    }
+
+    /// Cuts every call short that is held, queued or running.
+    pub fn cut_all(&mut self, why: Cancellation, effects: &mut Vec<Effect>) {
+        for call in self.cuttable(|_| true) {
+            self.cut(&call, why, effects);
+        }
+    }
+
+    /// Decides what becomes of a call that is seen for the first time.
+    fn route(&mut self, call: Call, verdict: Option<Verdict>, policy: &Policy, effects: &mut Vec<Effect>) {
+        let ended = call.thread.as_ref().is_some_and(|thread| self.ended_threads.contains(thread));
+        match (call.permission, verdict) {
+            _ if ended => self.leave(call, NotRun::ThreadEnded, effects),
+            (Permission::Deny, _) | (_, Some(Verdict::Deny)) => self.leave(call, NotRun::Denied, effects),
+            (Permission::Ask, None) => self.set(&call.id.clone(), CallState::Held(Box::new(call))),
+            (Permission::Allow, None) | (_, Some(Verdict::Allow)) => self.admit(call, policy, effects),
+        }
+    }
+
+    /// A call that is not ours to run or to answer.
+    fn leave(&mut self, call: Call, why: NotRun, effects: &mut Vec<Effect>) {
+        self.set(&call.id, CallState::Closed);
+        effects.push(Effect::NotRun { call: call.id, tool: call.name, why });
+    }
+
+    /// A call that may run: queue it, unless there is nothing to run.
+    fn admit(&mut self, call: Call, policy: &Policy, effects: &mut Vec<Effect>) {
+        let id = call.id.clone();
+        if !policy.tools.contains(&*call.name) {
+            // Somebody else's: it stays pending for them, and the agent's turn is not over.
+            self.clock = IdleClock::Off;
+            return self.leave(call, NotRun::Unowned, effects);
+        }
+        if let Some(Prior::Finished(result)) = self.prior.get(&id) {
+            let result = Arc::clone(result);
+            return self.post(&id, call.kind, result, effects);
+        }
+        if let Input::Malformed(what) = &call.input {
+            let result = ToolResult::error(format!("{}: {what}", call.name));
+            return self.post(&id, call.kind, Arc::new(result), effects);
+        }
+        self.queue.push_back(id.clone());
+        self.set(&id, CallState::Queued { call: Box::new(call), cut: None });
+    }
+
+    fn decide(&mut self, id: &CallId, verdict: Verdict, policy: &Policy, effects: &mut Vec<Effect>) {
+        match self.calls.get(id) {
+            None => self.set(id, CallState::Decided(verdict)),
+            Some(CallState::Held(call)) => {
+                let call = (**call).clone();
+                self.route(call, Some(verdict), policy, effects);
+            }
+            // The first decision counts; a call that was routed has had its decision.
+            Some(_) => {}
+        }
+    }
+
+    /// Somebody else answered a call, or the echo of our own answer came.
+    fn close_elsewhere(&mut self, id: &CallId, effects: &mut Vec<Effect>) {
+        self.prior.remove(id);
+        let next = match self.calls.get(id) {
+            Some(CallState::Running(_)) => {
+                effects.push(Effect::Cancel { call: id.clone(), why: Cancellation::Unwanted });
+                CallState::Unwanted
+            }
+            Some(CallState::Unwanted) => return,
+            _ => CallState::Closed,
+        };
+        self.set(id, next);
+    }
+
+    fn drop_thread(&mut self, thread: &ThreadId, effects: &mut Vec<Effect>) {
+        for call in self.cuttable(|call| call.thread.as_ref() == Some(thread)) {
+            self.close_elsewhere(&call, effects);
+        }
+    }
+
+    /// Ends a call that was not answered yet, and says so to the agent.
+    fn cut(&mut self, id: &CallId, why: Cancellation, effects: &mut Vec<Effect>) {
+        match self.calls.get_mut(id) {
+            // It was never allowed to run, so there is nothing to say about it.
+            Some(CallState::Held(_)) => self.set(id, CallState::Closed),
+            // An earlier incarnation started it, so "not run" would be a lie.
+            Some(CallState::Queued { cut, .. }) if self.prior.contains_key(id) => *cut = Some(why),
+            Some(CallState::Queued { call, .. }) => {
+                let kind = call.kind;
+                self.post(id, kind, why.result(), effects);
+            }
+            Some(CallState::Running(_)) => effects.push(Effect::Cancel { call: id.clone(), why }),
+            _ => {}
+        }
+    }
+
+    fn post(&mut self, id: &CallId, kind: CallKind, result: Arc<ToolResult>, effects: &mut Vec<Effect>) {
+        let answer = Answer { call: id.clone(), kind, result };
+        effects.push(Effect::Post(answer.clone()));
+        self.set(id, CallState::Posting { answer, attempt: 1 });
+    }
+
+    /// Starts what can be started and sets the clock.
+    fn pump(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
+        while self.running == 0
+            && let Some(id) = self.queue.pop_front()
+        {
+            // Whatever left the queue by another way is not queued any more.
+            let Some(CallState::Queued { call, cut }) = self.calls.get(&id) else { continue };
+            let (call, cut) = (call.clone(), *cut);
+            let started = matches!(self.prior.remove(&id), Some(Prior::Started));
+            effects.push(Effect::Dispatch { call: (*call).clone(), started });
+            if let Some(why) = cut {
+                effects.push(Effect::Cancel { call: id.clone(), why });
+            }
+            self.set(&id, CallState::Running(call));
+        }
+        if self.clock == IdleClock::Deferred && self.outstanding == 0 {
+            self.clocks += 1;
+            self.clock = IdleClock::Running(self.clocks);
+            if let Some(after) = policy.max_idle {
+                effects.push(Effect::ArmIdle { number: self.clocks, after });
+            }
+        }
+    }
+
+    fn set(&mut self, id: &CallId, state: CallState) {
+        self.outstanding += usize::from(state.is_outstanding());
+        self.running += usize::from(state.is_running());
+        if let Some(old) = self.calls.insert(id.clone(), state) {
+            self.outstanding -= usize::from(old.is_outstanding());
+            self.running -= usize::from(old.is_running());
+        }
+    }
+
+    /// The calls that can still be cut short and that `which` picks.
+    fn cuttable(&self, which: impl Fn(&Call) -> bool) -> Vec<CallId> {
+        let picked = self.calls.iter().filter(|(_, state)| state.cuttable().is_some_and(&which));
+        picked.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether an interrupt of `thread` (none: of all) concerns the call.
+    fn in_scope(&self, call: &Call, thread: Option<&ThreadId>) -> bool {
+        match (thread, &call.thread) {
+            (None, _) => true,
+            (Some(thread), Some(of)) => thread == of,
+            // Calls of the primary thread do not say so.
+            (Some(thread), None) => self.primary.as_ref().is_none_or(|primary| primary == thread),
+        }
+    }
+}
+
+/// Whether the event ends the agent's turn or shows that it goes on; neither, for the two that say nothing
+/// about it.
+fn ends_turn(event: &Event) -> Option<bool> {
+    match event {
+        Event::Idle { reason: IdleReason::TurnEnded } => Some(true),
+        Event::Confirmed { .. } | Event::ThreadTerminated { .. } => None,
+        _ => Some(false),
+    }
+}

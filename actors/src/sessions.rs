@@ -1,0 +1,314 @@
+//! The supervisor of all sessions.
+//!
+//! Starts one session actor per work item, starts it again on the same ledger entry when it fails, and gives
+//! the item up when that happens too often. A supervisor that fails itself takes the sessions up again from
+//! the ledger. It never lets one session's failures count against another's.
+//!
+//! # Invariants
+//! - At most one incarnation of a session runs: a new one waits until the actors of the old one have stopped.
+//! - At most one work item of a session is served: a newer one supersedes an older one and waits for its end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorStatus, RpcReplyPort, SupervisionEvent};
+use rand::rngs::SmallRng;
+use tokio::time::Instant;
+
+use crate::context::{Context, control, provider};
+use crate::effects::{Crashed, Tasks};
+use crate::fault::{Fault, FaultClass};
+use crate::ids::{SessionId, WorkId};
+use crate::ledger::Entry;
+use crate::notice::Notice;
+use crate::ports::{Record, StopMode};
+use crate::session::actor::{SessionActor, SessionMsg};
+use crate::session::end::{End, Outcome};
+use crate::session::signals;
+use crate::supervision::{ActorKind, Budget, Verdict};
+
+/// What the supervisor of all sessions is told.
+pub(crate) enum SessionsMsg {
+    /// Serve this item, which has an entry in the ledger.
+    Admit(WorkId),
+    /// Start the item's session, or start it again.
+    Start(WorkId),
+    /// A given-up item has been let go of.
+    LetGo(WorkId),
+    /// Take up no new turns; answered when no session is left.
+    Drain(RpcReplyPort<()>),
+    /// Hand every item back now.
+    HandBack,
+    /// A task panicked.
+    Crashed(String),
+}
+
+impl Crashed for SessionsMsg {
+    fn crashed(what: String) -> Self {
+        Self::Crashed(what)
+    }
+}
+
+/// The supervisor of all sessions.
+pub(crate) struct Sessions {
+    pub(crate) context: Arc<Context>,
+}
+
+/// What it holds while it lives.
+pub(crate) struct State {
+    kids: BTreeMap<WorkId, Kid>,
+    ids: BTreeMap<ActorId, WorkId>,
+    tasks: Tasks<WorkId>,
+    rng: SmallRng,
+    draining: Option<Vec<RpcReplyPort<()>>>,
+}
+
+/// One item's session.
+struct Kid {
+    entry: Arc<Entry>,
+    budget: Budget,
+    actor: Option<ActorRef<SessionMsg>>,
+}
+
+impl Actor for Sessions {
+    type Msg = SessionsMsg;
+    type State = State;
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<SessionsMsg>, (): ()) -> Result<State, ActorProcessingErr> {
+        for entry in self.context.ledger.all() {
+            me.cast(SessionsMsg::Admit(entry.item.id.clone()))?;
+        }
+        Ok(State {
+            kids: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            tasks: Tasks::new(),
+            rng: self.context.rng("sessions"),
+            draining: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<SessionsMsg>,
+        msg: SessionsMsg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        #[cfg(any(test, feature = "test-util"))]
+        self.context.strike(ActorKind::Sessions, msg.name())?;
+        match msg {
+            SessionsMsg::Admit(work) => self.admit(&me, work, state)?,
+            SessionsMsg::Start(work) => Box::pin(self.start(&me, work, state)).await,
+            SessionsMsg::LetGo(work) => self.forget(&me, &work, state),
+            SessionsMsg::Drain(reply) => {
+                state.draining.get_or_insert_default().push(reply);
+                tell_all(state, &signals::Event::Drain);
+                answer_drain(state);
+            }
+            SessionsMsg::HandBack => tell_all(state, &signals::Event::HandBack),
+            SessionsMsg::Crashed(what) => return Err(what.into()),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        me: ActorRef<SessionsMsg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (id, failure) = match event {
+            SupervisionEvent::ActorFailed(cell, error) => (cell.get_id(), Some(error.to_string())),
+            SupervisionEvent::ActorTerminated(cell, _, reason) => (
+                cell.get_id(),
+                // A session stops by itself only when it is done.
+                reason.filter(|reason| reason != "done"),
+            ),
+            _ => return Ok(()),
+        };
+        // One that is not known any more has a successor already.
+        let Some(work) = state.ids.remove(&id) else { return Ok(()) };
+        match failure {
+            None => self.forget(&me, &work, state),
+            Some(cause) => self.failed(&me, work, &cause, state),
+        }
+        Ok(())
+    }
+}
+
+impl SessionsMsg {
+    /// One word, for logs.
+    #[cfg(any(test, feature = "test-util"))]
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Admit(_) => "admit",
+            Self::Start(_) => "start",
+            Self::LetGo(_) => "let_go",
+            Self::Drain(_) => "drain",
+            Self::HandBack => "hand_back",
+            Self::Crashed(_) => "crashed",
+        }
+    }
+}
+
+impl Sessions {
+    fn admit(
+        &self,
+        me: &ActorRef<SessionsMsg>,
+        work: WorkId,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(entry) = self.context.ledger.get(&work) else { return Ok(()) };
+        if state.kids.contains_key(&work) {
+            return Ok(());
+        }
+        let (environment, session) = (entry.item.environment.clone(), entry.item.session().cloned());
+        self.context.notices.publish(Notice::Claimed {
+            work: work.clone(),
+            environment,
+            session: session.clone(),
+        });
+        let older = same_session(state, session.as_ref());
+        let budget = Budget::new(self.context.settings.supervision.session);
+        state.kids.insert(work.clone(), Kid { entry, budget, actor: None });
+        if older.is_empty() {
+            me.cast(SessionsMsg::Start(work))?;
+        }
+        // Otherwise it is started when the last older one has ended.
+        for kid in older.iter().filter_map(|older| state.kids.get(older)) {
+            if let Some(actor) = &kid.actor {
+                let _ = actor.cast(SessionMsg::Event(signals::Event::Supersede));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the next incarnation, once the actors of the one before have stopped.
+    async fn start(&self, me: &ActorRef<SessionsMsg>, work: WorkId, state: &mut State) {
+        let Some(kid) = state.kids.get_mut(&work).filter(|kid| kid.actor.is_none()) else { return };
+        state.tasks.clear(&work);
+        let mut old = kid.entry.take_cells();
+        old.retain(|cell| cell.get_status() != ActorStatus::Stopped);
+        if !old.is_empty() {
+            let (to, again, within) = (me.clone(), work.clone(), self.context.settings.supervision.kill);
+            state.tasks.start(work, me, async move {
+                for cell in old {
+                    let _ = cell.kill_and_wait(Some(within)).await;
+                }
+                let _ = to.cast(SessionsMsg::Start(again));
+            });
+            return;
+        }
+        let actor = SessionActor { context: Arc::clone(&self.context), entry: Arc::clone(&kid.entry) };
+        match me.get_cell().spawn_linked(None, actor, ()).await {
+            Ok((actor, _)) => {
+                kid.entry.add_cell(actor.get_cell());
+                state.ids.insert(actor.get_id(), work);
+                if state.draining.is_some() {
+                    let _ = actor.cast(SessionMsg::Event(signals::Event::Drain));
+                }
+                kid.actor = Some(actor);
+            }
+            Err(error) => self.failed(me, work, &error.to_string(), state),
+        }
+    }
+
+    /// A session failed: start it again, or give its item up.
+    fn failed(&self, me: &ActorRef<SessionsMsg>, work: WorkId, cause: &str, state: &mut State) {
+        let Some(kid) = state.kids.get_mut(&work) else { return };
+        kid.actor = None;
+        kid.entry.show(|view| view.restarts += 1);
+        let verdict = kid.budget.spend(Instant::now());
+        let (actor, restarted) = (ActorKind::Session, matches!(verdict, Verdict::Restart(_)));
+        self.context.notices.publish(Notice::Failed { actor, restarted, cause: cause.into() });
+        let policy = &self.context.settings.supervision;
+        match verdict {
+            Verdict::Restart(failures) => {
+                let after = policy.backoff.delay(failures, None, &mut state.rng);
+                state.tasks.arm(work.clone(), me, after, SessionsMsg::Start(work));
+            }
+            Verdict::GiveUp => {
+                let message = format!("its actor failed too often: {cause}");
+                kid.entry.set_end(End::Failed(Fault::new(FaultClass::Permanent, message)));
+                let letting_go =
+                    let_go(Arc::clone(&self.context), Arc::clone(&kid.entry), me.clone(), policy.kill);
+                state.tasks.start(work, me, letting_go);
+            }
+        }
+    }
+
+    /// Nothing of an item is ours any more.
+    fn forget(&self, me: &ActorRef<SessionsMsg>, work: &WorkId, state: &mut State) {
+        let Some(kid) = state.kids.remove(work) else { return };
+        state.tasks.clear(work);
+        self.context.ledger.remove(work);
+        let session = kid.entry.item.session().cloned();
+        let end = kid.entry.end();
+        let outcome = end.as_ref().map_or(Outcome::Failed, End::outcome);
+        if outcome == Outcome::HandedBack {
+            self.context.handed_back.fetch_add(1, Ordering::Relaxed);
+        }
+        self.context.notices.publish(Notice::Ended {
+            work: work.clone(),
+            session: session.clone(),
+            outcome,
+            reason: end.map_or_else(|| "it left without a word".into(), |end| end.to_string().into()),
+        });
+        let waiting = same_session(state, session.as_ref());
+        let idle = |work: &WorkId| state.kids.get(work).is_some_and(|kid| kid.actor.is_none());
+        if waiting.iter().all(idle)
+            && let Some(next) = waiting.into_iter().next()
+        {
+            let _ = me.cast(SessionsMsg::Start(next));
+        }
+        answer_drain(state);
+    }
+}
+
+/// The items of a session that are held now.
+fn same_session(state: &State, session: Option<&SessionId>) -> Vec<WorkId> {
+    let Some(session) = session else { return Vec::new() };
+    let same = state.kids.iter().filter(|(_, kid)| kid.entry.item.session() == Some(session));
+    same.map(|(work, _)| work.clone()).collect()
+}
+
+fn tell_all(state: &State, event: &signals::Event) {
+    for actor in state.kids.values().filter_map(|kid| kid.actor.as_ref()) {
+        let _ = actor.cast(SessionMsg::Event(event.clone()));
+    }
+}
+
+fn answer_drain(state: &mut State) {
+    if state.kids.is_empty()
+        && let Some(replies) = &mut state.draining
+    {
+        for reply in replies.drain(..) {
+            let _ = reply.send(());
+        }
+    }
+}
+
+/// Lets go of an item whose session cannot be kept alive: once nothing of it runs any more, it is stopped, if
+/// it is still ours. What cannot be deleted here is left to the reaper.
+async fn let_go(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionsMsg>, within: Duration) {
+    for cell in entry.take_cells() {
+        let _ = cell.kill_and_wait(Some(within)).await;
+    }
+    let deadlines = &context.settings.deadlines;
+    if let Some((_, sandbox)) = entry.sandbox()
+        && let Err(error) = provider(deadlines.provider, context.ports.provider.delete(&sandbox)).await
+    {
+        let reason = error.fault().message;
+        context.notices.publish(Notice::Orphan { sandbox, reason });
+    }
+    if entry.holds_lease(Instant::now())
+        && let Err(error) =
+            control(deadlines.control, context.ports.control.stop(&entry.item, StopMode::Force)).await
+    {
+        tracing::warn!(error = %error.fault(), remuda.work.id = %entry.item.id, "could not stop a given-up item");
+    }
+    context.note(&entry.item.id, Record::Ended).await;
+    let _ = to.cast(SessionsMsg::LetGo(entry.item.id.clone()));
+}

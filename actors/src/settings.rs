@@ -1,0 +1,145 @@
+//! Everything a host decides about the tree, as finished values.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+use crate::ids::EnvironmentId;
+use crate::ports::{ControlPlane, Journal, OwnerId, SandboxProvider};
+use crate::{poller, reaper, sandbox, session, supervision};
+
+/// The host's side of the tree.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where work comes from and answers go.
+    pub control: Arc<dyn ControlPlane>,
+    /// Where sandboxes come from.
+    pub provider: Arc<dyn SandboxProvider>,
+    /// What is remembered beyond this process; [`Volatile`](crate::ports::Volatile) remembers nothing.
+    pub journal: Arc<dyn Journal>,
+}
+
+/// How the tree works. Every field has the default its own documentation gives.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The queues to serve, one poller each.
+    pub environments: Vec<EnvironmentId>,
+    /// Whose sandboxes these are. Must be the same after a restart, and another's nowhere else.
+    pub owner: OwnerId,
+    /// Sessions held at once, over all queues. Default 100.
+    pub max_sessions: usize,
+    /// Where all randomness comes from: the same seed, the same jitter. Hosts pass a random one.
+    pub seed: u64,
+    /// How queues are polled.
+    pub poller: poller::Policy,
+    /// How sessions are served.
+    pub session: session::Policy,
+    /// How sandboxes are kept.
+    pub sandbox: sandbox::Policy,
+    /// How orphans are found.
+    pub reaper: reaper::Policy,
+    /// How failed actors are restarted.
+    pub supervision: supervision::Policy,
+    /// Delays between attempts.
+    pub backoffs: Backoffs,
+    /// Limits of single requests.
+    pub deadlines: Deadlines,
+}
+
+impl Settings {
+    /// The defaults, for these queues.
+    pub fn new(owner: OwnerId, environments: impl IntoIterator<Item = EnvironmentId>) -> Self {
+        Self {
+            environments: environments.into_iter().collect(),
+            owner,
+            max_sessions: 100,
+            seed: 0,
+            poller: poller::Policy::default(),
+            session: session::Policy::default(),
+            sandbox: sandbox::Policy::default(),
+            reaper: reaper::Policy::default(),
+            supervision: supervision::Policy::default(),
+            backoffs: Backoffs::default(),
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
+/// Delays between attempts, by what is attempted.
+#[derive(Clone, Debug)]
+pub struct Backoffs {
+    /// Polls. Default 1 s up to 60 s, as the official pollers have it.
+    pub poll: Backoff,
+    /// Acknowledgements. Default 200 ms up to 1 s, so that all fit before the item is offered to others.
+    pub ack: Backoff,
+    /// Heartbeats. Default 1 s up to 10 s, and never later than the next regular one.
+    pub beat: Backoff,
+    /// Retrievals of the session. Default 500 ms up to 8 s.
+    pub retrieve: Backoff,
+    /// Openings of the event stream. Default 500 ms up to 10 s, as the official runners have it.
+    pub stream: Backoff,
+    /// Posts of an answer. Default 1 s up to 30 s, as the official runners have it.
+    pub post: Backoff,
+    /// Stops. Default 500 ms up to 5 s.
+    pub stop: Backoff,
+    /// Creates, look-ups, thaws and deletes of a sandbox. Default 200 ms up to 10 s.
+    pub sandbox: Backoff,
+    /// Requests to a hand that was not heard. Default 50 ms up to 2 s.
+    pub call: Backoff,
+}
+
+impl Default for Backoffs {
+    fn default() -> Self {
+        let of = |base, cap| Backoff::new(Duration::from_millis(base), Duration::from_millis(cap));
+        Self {
+            poll: of(1_000, 60_000),
+            ack: of(200, 1_000),
+            beat: of(1_000, 10_000),
+            retrieve: of(500, 8_000),
+            stream: of(500, 10_000),
+            post: of(1_000, 30_000),
+            stop: of(500, 5_000),
+            sandbox: of(200, 10_000),
+            call: of(50, 2_000),
+        }
+    }
+}
+
+/// How long single requests may take. One that takes longer counts as
+/// [`Ambiguous`](crate::fault::FaultClass::Ambiguous).
+#[derive(Clone, Debug)]
+pub struct Deadlines {
+    /// An acknowledgement. Default 1.5 s: three of them fit before the item is offered to others.
+    pub ack: Duration,
+    /// Any other single request to the control plane. Default 30 s.
+    pub control: Duration,
+    /// The whole history, all pages. Default 120 s.
+    pub history: Duration,
+    /// Creating a sandbox. Default 60 s.
+    pub create: Duration,
+    /// Any other request to the provider. Default 30 s.
+    pub provider: Duration,
+    /// One call, whatever the tool's own limits say. Default 150 s, as the official runner has it: longer
+    /// than the shell's own default of 120 s, so that the shell can say what it has.
+    pub call: Duration,
+    /// How much longer than a call's limit its hand may take to answer. Default 10 s.
+    pub hand: Duration,
+    /// One write of the journal. Default 10 s.
+    pub journal: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        let secs = Duration::from_secs;
+        Self {
+            ack: Duration::from_millis(1_500),
+            control: secs(30),
+            history: secs(120),
+            create: secs(60),
+            provider: secs(30),
+            call: secs(150),
+            hand: secs(10),
+            journal: secs(10),
+        }
+    }
+}

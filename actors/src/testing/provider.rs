@@ -1,0 +1,333 @@
+//! A provider in memory, whose hands understand a few words of shell.
+//!
+//! | Command | Does |
+//! |---|---|
+//! | `sleep N` | runs for N seconds |
+//! | `exit N` | fails, unless N is 0 |
+//! | anything else | answers its own text, without a leading `echo ` |
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep};
+
+use super::Faults;
+use crate::event::Input;
+use crate::ids::{CallId, SandboxId, SessionId};
+use crate::ports::{
+    CallReply, CallRequest, Capabilities, Hand, HandError, HandHealth, Origin, OwnerId, ProviderError,
+    Sandbox, SandboxProvider, SandboxSpec, Standby,
+};
+use crate::tool::ToolResult;
+
+/// A provider in memory.
+#[derive(Debug)]
+pub struct FakeProvider {
+    world: Arc<Mutex<World>>,
+    capabilities: Capabilities,
+    /// Faults to come; the operations are the names of the port's methods.
+    pub faults: Faults<ProviderError>,
+    /// The same for all hands: `call`, `cancel`, `health`.
+    pub hand_faults: Arc<Faults<HandError>>,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    sandboxes: BTreeMap<SandboxId, FakeSandbox>,
+    requests: Vec<(&'static str, SandboxId)>,
+    /// How often each call was started, in which sandbox.
+    runs: Vec<(SandboxId, CallId)>,
+}
+
+#[derive(Debug)]
+struct FakeSandbox {
+    owner: OwnerId,
+    session: SessionId,
+    created: Instant,
+    frozen: bool,
+    thawed: Arc<Notify>,
+    calls: BTreeMap<CallId, FakeCall>,
+}
+
+#[derive(Clone, Debug)]
+struct FakeCall {
+    done: watch::Receiver<Option<CallReply>>,
+    cancel: Arc<watch::Sender<Option<String>>>,
+}
+
+impl Default for FakeProvider {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FakeProvider {
+    /// A provider whose sandboxes can stand by.
+    pub fn new() -> Self {
+        Self {
+            world: Arc::default(),
+            capabilities: Capabilities { standby: Standby::Memory },
+            faults: Faults::default(),
+            hand_faults: Arc::default(),
+        }
+    }
+
+    /// The sandboxes there are.
+    pub fn sandboxes(&self) -> Vec<SandboxId> {
+        lock(&self.world).sandboxes.keys().cloned().collect()
+    }
+
+    /// Every request so far.
+    pub fn requests(&self) -> Vec<(&'static str, SandboxId)> {
+        lock(&self.world).requests.clone()
+    }
+
+    /// How many requests of an operation there were.
+    pub fn count(&self, operation: &str) -> usize {
+        lock(&self.world).requests.iter().filter(|(of, _)| *of == operation).count()
+    }
+
+    /// Every start of a call, in order.
+    pub fn runs(&self) -> Vec<(SandboxId, CallId)> {
+        lock(&self.world).runs.clone()
+    }
+
+    /// A sandbox vanishes, with everything in it.
+    pub fn lose(&self, sandbox: &str) {
+        lock(&self.world).sandboxes.remove(&sandbox.into());
+    }
+
+    fn request(&self, operation: &'static str, id: &SandboxId) {
+        lock(&self.world).requests.push((operation, id.clone()));
+    }
+
+    fn freeze(&self, id: &SandboxId, frozen: bool) -> Result<(), ProviderError> {
+        let mut world = lock(&self.world);
+        let missing = || ProviderError::NotFound { id: id.clone() };
+        let sandbox = world.sandboxes.get_mut(id).ok_or_else(missing)?;
+        sandbox.frozen = frozen;
+        sandbox.thawed.notify_waiters();
+        Ok(())
+    }
+}
+
+impl FakeSandbox {
+    fn describe(&self, id: &SandboxId) -> Sandbox {
+        let (owner, session) = (self.owner.clone(), self.session.clone());
+        Sandbox { id: id.clone(), owner, session, age: self.created.elapsed() }
+    }
+}
+
+fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl SandboxProvider for FakeProvider {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    async fn create(&self, spec: &SandboxSpec) -> Result<Sandbox, ProviderError> {
+        self.request("create", &spec.id);
+        let create = async {
+            let mut world = lock(&self.world);
+            if world.sandboxes.contains_key(&spec.id) {
+                return Err(ProviderError::AlreadyExists { id: spec.id.clone() });
+            }
+            let sandbox = FakeSandbox {
+                owner: spec.owner.clone(),
+                session: spec.session.clone(),
+                created: Instant::now(),
+                frozen: false,
+                thawed: Arc::default(),
+                calls: BTreeMap::new(),
+            };
+            let described = sandbox.describe(&spec.id);
+            world.sandboxes.insert(spec.id.clone(), sandbox);
+            Ok(described)
+        };
+        self.faults.around("create", create).await
+    }
+
+    async fn find(&self, id: &SandboxId) -> Result<Option<Sandbox>, ProviderError> {
+        self.request("find", id);
+        let find = async { Ok(lock(&self.world).sandboxes.get(id).map(|sandbox| sandbox.describe(id))) };
+        self.faults.around("find", find).await
+    }
+
+    async fn list(&self, owner: &OwnerId) -> Result<Vec<Sandbox>, ProviderError> {
+        self.request("list", &"".into());
+        let list = async {
+            let world = lock(&self.world);
+            let ours = world.sandboxes.iter().filter(|(_, sandbox)| sandbox.owner == *owner);
+            Ok(ours.map(|(id, sandbox)| sandbox.describe(id)).collect())
+        };
+        self.faults.around("list", list).await
+    }
+
+    fn hand(&self, id: &SandboxId) -> Arc<dyn Hand> {
+        let (world, faults) = (Arc::clone(&self.world), Arc::clone(&self.hand_faults));
+        Arc::new(FakeHand { sandbox: id.clone(), world, faults })
+    }
+
+    async fn standby(&self, id: &SandboxId) -> Result<(), ProviderError> {
+        self.request("standby", id);
+        self.faults.around("standby", async { self.freeze(id, true) }).await
+    }
+
+    async fn resume(&self, id: &SandboxId) -> Result<(), ProviderError> {
+        self.request("resume", id);
+        self.faults.around("resume", async { self.freeze(id, false) }).await
+    }
+
+    async fn delete(&self, id: &SandboxId) -> Result<(), ProviderError> {
+        self.request("delete", id);
+        let delete = async {
+            lock(&self.world).sandboxes.remove(id);
+            Ok(())
+        };
+        self.faults.around("delete", delete).await
+    }
+}
+
+#[derive(Debug)]
+struct FakeHand {
+    sandbox: SandboxId,
+    world: Arc<Mutex<World>>,
+    faults: Arc<Faults<HandError>>,
+}
+
+impl FakeHand {
+    /// The call, which is started if it is new.
+    fn start(&self, request: &CallRequest) -> Result<(FakeCall, Origin), HandError> {
+        let mut world = lock(&self.world);
+        let missing = || HandError::Unreachable("there is no such sandbox".into());
+        let sandbox = world.sandboxes.get_mut(&self.sandbox).ok_or_else(missing)?;
+        if let Some(call) = sandbox.calls.get(&request.call) {
+            let origin = if call.done.borrow().is_some() { Origin::Journal } else { Origin::Attached };
+            return Ok((call.clone(), origin));
+        }
+        let (tell, done) = watch::channel(None);
+        let (cancel, cancelled) = watch::channel(None);
+        let call = FakeCall { done, cancel: Arc::new(cancel) };
+        sandbox.calls.insert(request.call.clone(), call.clone());
+        world.runs.push((self.sandbox.clone(), request.call.clone()));
+        #[expect(clippy::disallowed_methods, reason = "a sandbox's processes outlive whoever watches them")]
+        tokio::spawn(run(command(&request.input), request.timeout, tell, cancelled));
+        Ok((call, Origin::Ran))
+    }
+
+    /// Waits until the sandbox runs, and fails if there is none.
+    async fn awake(&self) -> Result<(), HandError> {
+        loop {
+            let thawed = {
+                let world = lock(&self.world);
+                let Some(sandbox) = world.sandboxes.get(&self.sandbox) else {
+                    return Err(HandError::Unreachable("there is no such sandbox".into()));
+                };
+                if !sandbox.frozen {
+                    return Ok(());
+                }
+                Arc::clone(&sandbox.thawed).notified_owned()
+            };
+            thawed.await;
+        }
+    }
+}
+
+#[async_trait]
+impl Hand for FakeHand {
+    async fn call(&self, request: &CallRequest) -> Result<CallReply, HandError> {
+        let call = async {
+            self.awake().await?;
+            let (mut call, origin) = self.start(request)?;
+            loop {
+                let reply = call.done.borrow_and_update().clone();
+                if let Some(reply) = reply {
+                    self.awake().await?;
+                    return Ok(CallReply { origin, ..reply });
+                }
+                // A sandbox that vanished is noticed when something is due from it, as with a real socket.
+                tokio::select! {
+                    biased;
+                    changed = call.done.changed() => {
+                        changed.map_err(|gone| HandError::Broken(Box::new(gone)))?;
+                    }
+                    () = sleep(Duration::from_millis(100)) => self.awake().await.map_err(|_| {
+                        HandError::Broken("the sandbox is gone".into())
+                    })?,
+                }
+            }
+        };
+        self.faults.around("call", call).await
+    }
+
+    async fn cancel(&self, call: &CallId, reason: &str) -> Result<(), HandError> {
+        let cancel = async {
+            self.awake().await?;
+            let world = lock(&self.world);
+            if let Some(call) = world.sandboxes.get(&self.sandbox).and_then(|sandbox| sandbox.calls.get(call))
+            {
+                call.cancel.send_replace(Some(reason.to_owned()));
+            }
+            Ok(())
+        };
+        self.faults.around("cancel", cancel).await
+    }
+
+    async fn health(&self) -> Result<HandHealth, HandError> {
+        let health = async {
+            self.awake().await?;
+            let world = lock(&self.world);
+            let calls = world.sandboxes.get(&self.sandbox).map(|sandbox| &sandbox.calls);
+            let running = calls.into_iter().flatten().filter(|(_, call)| call.done.borrow().is_none());
+            let running = running.map(|(id, _)| id.clone()).collect();
+            Ok(HandHealth { running, background: 0, rss_bytes: 0 })
+        };
+        self.faults.around("health", health).await
+    }
+}
+
+/// The command of a `bash` call.
+fn command(input: &Input) -> String {
+    let Input::Json(raw) = input else { return String::new() };
+    let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
+    value.get("command").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+}
+
+async fn run(
+    command: String,
+    limit: Duration,
+    tell: watch::Sender<Option<CallReply>>,
+    mut cancelled: watch::Receiver<Option<String>>,
+) {
+    let begun = Instant::now();
+    let seconds = command.strip_prefix("sleep ").and_then(|seconds| seconds.parse::<f64>().ok());
+    let takes = seconds.map_or(Duration::ZERO, Duration::from_secs_f64);
+    let result = tokio::select! {
+        biased;
+        Ok(reason) = cancelled.wait_for(Option::is_some) => {
+            let reason = reason.as_deref().unwrap_or_default();
+            ToolResult::error(format!("bash: cancelled: {reason}"))
+        }
+        () = sleep(takes.min(limit)) => {
+            if takes > limit {
+                ToolResult::error("bash: timed out")
+            } else if let Some(status) = command.strip_prefix("exit ") {
+                ToolResult { is_error: status != "0", content: Vec::new() }
+            } else {
+                ToolResult::ok(command.strip_prefix("echo ").unwrap_or(&command))
+            }
+        }
+    };
+    let reply = CallReply { result: Arc::new(result), run: begun.elapsed(), origin: Origin::Ran };
+    tell.send_replace(Some(reply));
+}
