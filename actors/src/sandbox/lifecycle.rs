@@ -535,3 +535,6 @@ impl Lifecycle {
         self.state = State::Gone;
     }
 }
+
+#[cfg(test)]
+mod tests;

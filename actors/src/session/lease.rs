@@ -453,6 +453,9 @@ fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effec
     if beat.extended {
         effects.push(Effect::ArmExpiry { number: chain.number, after: ttl.saturating_sub(took) });
     }
+    let number = chain.number + 1;
+    effects.push(Effect::ArmBeat { number, after: interval(ttl) });
+    // Told last, since the session may end because of it.
     let wanted = beat.extended && beat.state == ItemState::Live;
     let standing = match (chain.standing, wanted) {
         (Standing::Ending, _) => Standing::Ending,
@@ -466,8 +469,6 @@ fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effec
         }
         (Standing::Held, true) => Standing::Held,
     };
-    let number = chain.number + 1;
-    effects.push(Effect::ArmBeat { number, after: interval(ttl) });
     Lease::Resting(Chain { token: Some(beat.token), failures: 0, number, ttl, standing })
 }
 

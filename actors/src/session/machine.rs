@@ -170,17 +170,19 @@ pub struct Machine {
 impl Machine {
     /// Starts to serve an item, or goes on where an earlier incarnation was cut off.
     pub fn start(target: Target, inherited: Inheritance, effects: &mut Vec<Effect>) -> Self {
-        let mut about_lease = Vec::new();
         let mode = Mode::Serving;
+        let mut about_lease = Vec::new();
         let (lease, state) = match inherited.lease {
             None => (Lease::claim(&mut about_lease), State::Claiming { mode }),
-            Some(InheritedLease { token, ttl, left }) => {
-                effects.push(Effect::Retrieve { attempt: 1 });
-                let state = State::Preparing { awaits: Awaits::LeaseAndSession, attempt: 1, mode };
-                (Lease::resume(token, ttl, left, &mut about_lease), state)
-            }
+            Some(InheritedLease { token, ttl, left }) => (
+                Lease::resume(token, ttl, left, &mut about_lease),
+                State::Preparing { awaits: Awaits::LeaseAndSession, attempt: 1, mode },
+            ),
         };
         effects.extend(about_lease.into_iter().map(Effect::Lease));
+        if let State::Preparing { attempt, .. } = state {
+            effects.push(Effect::Retrieve { attempt });
+        }
         Self { state, lease, target, prior: inherited.calls }
     }
 
@@ -464,3 +466,6 @@ impl Machine {
         effects.push(Effect::Done(end));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -532,3 +532,6 @@ fn ends_turn(event: &Event) -> Option<bool> {
         _ => Some(false),
     }
 }
+
+#[cfg(test)]
+mod tests;

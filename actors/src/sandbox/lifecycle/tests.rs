@@ -1,0 +1,430 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+struct Bench {
+    lifecycle: Lifecycle,
+    policy: Policy,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { lifecycle: Lifecycle::create(&mut Vec::new()), policy: Policy::default() }
+    }
+
+    fn ready() -> Self {
+        let mut bench = Self::new();
+        bench.step(Event::Created);
+        bench
+    }
+
+    fn frozen() -> Self {
+        let mut bench = Self::ready();
+        bench.step(Event::IdleDue { number: 1 });
+        bench.step(Event::StoodBy);
+        bench
+    }
+
+    fn step(&mut self, event: Event) -> Vec<String> {
+        let mut effects = Vec::new();
+        self.lifecycle.step(event, &self.policy, &mut effects).unwrap();
+        effects.iter().map(brief).collect()
+    }
+
+    fn call(&mut self, id: &str) -> Vec<String> {
+        self.step(Event::Call { call: id.into(), started: false })
+    }
+
+    fn state(&self) -> &'static str {
+        self.lifecycle.name()
+    }
+}
+
+fn brief(effect: &Effect) -> String {
+    match effect {
+        Effect::Create { instance } => format!("create {instance}"),
+        Effect::LookUp { instance } => format!("look up {instance}"),
+        Effect::ArmRetry { attempt, .. } => format!("retry after {attempt}"),
+        Effect::Run { call } => format!("run {call}"),
+        Effect::Probe { call } => format!("probe for {call}"),
+        Effect::ArmCall { call, attempt } => format!("ask for {call} after {attempt}"),
+        Effect::CancelRunning { call, attempt, .. } => format!("cancel {call} {attempt}"),
+        Effect::Undone { call, why } => match why {
+            Undone::Cancelled(_) => format!("{call} cancelled"),
+            Undone::NoSandbox(_) => format!("{call} without sandbox"),
+            Undone::Refused(_) => format!("{call} refused"),
+            Undone::Lost(_) => format!("{call} lost"),
+        },
+        Effect::ArmIdle { number, .. } => format!("idle {number}"),
+        Effect::Standby => "standby".to_owned(),
+        Effect::Resume => "resume".to_owned(),
+        Effect::Delete => "delete".to_owned(),
+        Effect::GiveUp(_) => "give up".to_owned(),
+        Effect::Leaked(_) => "leaked".to_owned(),
+        Effect::Gone => "gone".to_owned(),
+    }
+}
+
+fn fault(class: FaultClass) -> Fault {
+    Fault::new(class, "no")
+}
+
+fn create_failed(class: FaultClass) -> Event {
+    Event::CreateFailed(fault(class))
+}
+
+fn call_failed(id: &str, class: FaultClass) -> Event {
+    Event::CallFailed { call: id.into(), fault: fault(class) }
+}
+
+#[test]
+fn calls_wait_for_the_sandbox_and_then_run() {
+    let mut bench = Bench::new();
+    assert!(bench.call("a").is_empty());
+    assert_eq!(bench.step(Event::Created), ["run a"]);
+    assert_eq!(bench.call("b"), ["run b"]);
+    assert_eq!(bench.state(), "busy");
+    assert!(bench.step(Event::Answered { call: "a".into() }).is_empty());
+    assert_eq!(bench.step(Event::Answered { call: "b".into() }), ["idle 3"]);
+    assert_eq!(bench.state(), "ready");
+}
+
+#[test]
+fn a_create_that_failed_is_repeated_and_a_round_has_an_end() {
+    let mut bench = Bench::new();
+    bench.call("a");
+    for attempt in 1..=3 {
+        assert_eq!(bench.step(create_failed(FaultClass::Transient)), [format!("retry after {attempt}")]);
+        assert_eq!(bench.step(Event::RetryDue { attempt }), ["create 1"]);
+    }
+    assert_eq!(bench.step(create_failed(FaultClass::Transient)), ["a without sandbox"]);
+    assert_eq!(bench.state(), "failed");
+}
+
+#[test]
+fn a_create_that_got_no_answer_is_looked_up_before_it_is_repeated() {
+    let mut bench = Bench::new();
+    bench.call("a");
+    assert_eq!(bench.step(create_failed(FaultClass::Ambiguous)), ["look up 1"]);
+    assert_eq!(bench.step(Event::LookedUp { present: true }), ["run a"], "it had been created after all");
+
+    let mut bench = Bench::new();
+    bench.step(create_failed(FaultClass::Ambiguous));
+    assert_eq!(bench.step(Event::LookUpFailed(fault(FaultClass::Transient))), ["retry after 1"]);
+    assert_eq!(bench.step(Event::RetryDue { attempt: 1 }), ["look up 1"], "unknown is not absent");
+    assert_eq!(bench.step(Event::LookedUp { present: false }), ["retry after 2"]);
+    assert_eq!(bench.step(Event::RetryDue { attempt: 2 }), ["create 1"]);
+}
+
+#[test]
+fn each_call_after_a_failed_round_starts_another_until_the_session_is_given_up() {
+    let mut bench = Bench { policy: Policy { create_attempts: 1, ..Policy::default() }, ..Bench::new() };
+    assert!(bench.step(create_failed(FaultClass::Transient)).is_empty());
+    for id in ["a", "b"] {
+        assert_eq!(bench.call(id), ["create 1"]);
+        assert_eq!(bench.step(create_failed(FaultClass::Transient)), [format!("{id} without sandbox")]);
+    }
+    assert_eq!(bench.call("c"), ["c without sandbox", "give up"]);
+}
+
+#[test]
+fn what_can_never_work_is_not_tried_again() {
+    let mut bench = Bench::new();
+    bench.step(create_failed(FaultClass::Fatal));
+    assert_eq!(bench.call("a"), ["a without sandbox", "give up"]);
+}
+
+#[test]
+fn an_idle_sandbox_stands_by_and_a_call_wakes_it() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.step(Event::Created), ["idle 1"]);
+    assert_eq!(bench.step(Event::IdleDue { number: 1 }), ["standby"]);
+    assert!(bench.step(Event::StoodBy).is_empty());
+    assert_eq!(bench.state(), "standby");
+    assert_eq!(bench.call("a"), ["resume"]);
+    assert!(bench.call("b").is_empty());
+    assert_eq!(bench.step(Event::Resumed), ["run a", "run b"]);
+}
+
+#[test]
+fn a_call_that_comes_while_freezing_is_not_lost() {
+    let mut bench = Bench::ready();
+    bench.step(Event::IdleDue { number: 1 });
+    assert!(bench.call("a").is_empty());
+    assert_eq!(bench.step(Event::StoodBy), ["resume"]);
+    assert_eq!(bench.step(Event::Resumed), ["run a"]);
+}
+
+#[test]
+fn a_busy_sandbox_does_not_stand_by_for_an_old_timer() {
+    let mut bench = Bench::ready();
+    bench.call("a");
+    assert!(bench.step(Event::IdleDue { number: 1 }).is_empty());
+    bench.step(Event::Answered { call: "a".into() });
+    assert!(bench.step(Event::IdleDue { number: 1 }).is_empty(), "its while began anew");
+    assert_eq!(bench.step(Event::IdleDue { number: 3 }), ["standby"]);
+}
+
+#[test]
+fn a_sandbox_that_may_be_frozen_is_woken() {
+    let mut bench = Bench::ready();
+    bench.step(Event::IdleDue { number: 1 });
+    assert_eq!(bench.step(Event::StandbyFailed(fault(FaultClass::Ambiguous))), ["resume"]);
+    assert_eq!(bench.step(Event::Resumed), ["idle 2"]);
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_woken_is_replaced() {
+    let mut bench = Bench::frozen();
+    bench.call("a");
+    for attempt in 1..=2 {
+        let failed = Event::ResumeFailed(fault(FaultClass::Transient));
+        assert_eq!(bench.step(failed), [format!("retry after {attempt}")]);
+        assert_eq!(bench.step(Event::RetryDue { attempt }), ["resume"]);
+    }
+    assert_eq!(bench.step(Event::ResumeFailed(fault(FaultClass::Transient))), ["delete"]);
+    assert_eq!(bench.step(Event::Deleted), ["create 2"], "the call was never given to it");
+    assert_eq!(bench.step(Event::Created), ["run a"]);
+}
+
+#[test]
+fn a_hand_that_is_not_heard_is_asked_again_while_its_sandbox_lives() {
+    let mut bench = Bench::ready();
+    bench.call("a");
+    for attempt in 1..=3 {
+        assert_eq!(bench.step(call_failed("a", FaultClass::Ambiguous)), ["probe for a"]);
+        let present = Event::Probed { call: "a".into(), present: true };
+        assert_eq!(bench.step(present), [format!("ask for a after {attempt}")]);
+        assert_eq!(bench.step(Event::CallDue { call: "a".into(), attempt }), ["run a"]);
+    }
+    let last = bench.step(call_failed("a", FaultClass::Ambiguous));
+    assert_eq!(last, ["a lost", "delete"], "it is there and does not answer");
+    assert!(bench.call("b").is_empty());
+    assert_eq!(bench.step(Event::Deleted), ["create 2"]);
+}
+
+#[test]
+fn calls_of_a_lost_sandbox_are_answered_as_unknown_and_the_next_one_gets_another() {
+    let mut bench = Bench::ready();
+    bench.call("a");
+    bench.call("b");
+    bench.step(call_failed("a", FaultClass::Transient));
+    let gone = Event::Probed { call: "a".into(), present: false };
+    assert_eq!(bench.step(gone), ["a lost", "b lost"]);
+    assert_eq!(bench.state(), "absent");
+    assert_eq!(bench.call("c"), ["create 2"]);
+}
+
+#[test]
+fn what_a_hand_refuses_is_answered_so() {
+    let mut bench = Bench::ready();
+    bench.call("a");
+    assert_eq!(bench.step(call_failed("a", FaultClass::Permanent)), ["a refused", "idle 3"]);
+}
+
+#[test]
+fn cancelling_takes_what_waits_away_and_asks_the_hand_about_the_rest() {
+    let cancel = |id: &str| Event::Cancel { call: id.into(), why: Cancellation::Interrupted };
+    let mut bench = Bench::new();
+    bench.call("a");
+    bench.call("b");
+    assert_eq!(bench.step(cancel("a")), ["a cancelled"]);
+    assert_eq!(bench.step(Event::Created), ["run b"]);
+    assert_eq!(bench.step(cancel("b")), ["cancel b 1"]);
+    let why = Cancellation::Interrupted;
+    for attempt in 1..=4 {
+        let again = attempt + 1;
+        let failed = Event::CancelFailed { call: "b".into(), attempt, why };
+        assert_eq!(bench.step(failed), [format!("cancel b {again}")]);
+    }
+    let failed = Event::CancelFailed { call: "b".into(), attempt: 5, why };
+    assert!(bench.step(failed).is_empty(), "its own timeout must do");
+    assert!(bench.step(cancel("unknown")).is_empty());
+}
+
+#[test]
+fn an_adopted_sandbox_is_looked_up_and_its_calls_are_attached_to() {
+    let mut effects = Vec::new();
+    let lifecycle = Lifecycle::adopt(3, &mut effects);
+    assert_eq!(effects, [Effect::LookUp { instance: 3 }]);
+    let mut bench = Bench { lifecycle, policy: Policy::default() };
+    bench.step(Event::Call { call: "a".into(), started: true });
+    bench.step(Event::Cancel { call: "a".into(), why: Cancellation::Interrupted });
+    assert_eq!(bench.step(Event::LookedUp { present: true }), ["run a", "cancel a 1"]);
+}
+
+#[test]
+fn calls_of_a_sandbox_that_cannot_be_adopted_are_unknown_and_others_get_a_new_one() {
+    let lifecycle = Lifecycle::adopt(3, &mut Vec::new());
+    let mut bench = Bench { lifecycle, policy: Policy::default() };
+    bench.step(Event::Call { call: "a".into(), started: true });
+    bench.call("b");
+    assert_eq!(bench.step(Event::LookedUp { present: false }), ["a lost", "create 4"]);
+    // One that is told late fares the same.
+    let lifecycle = Lifecycle::adopt(3, &mut Vec::new());
+    let mut bench = Bench { lifecycle, policy: Policy::default() };
+    bench.step(Event::LookedUp { present: false });
+    assert_eq!(bench.step(Event::Call { call: "a".into(), started: true }), ["a lost"]);
+}
+
+#[test]
+fn a_stop_while_creating_waits_for_the_create_and_deletes_whatever_came_of_it() {
+    for event in [Event::Created, create_failed(FaultClass::Ambiguous), create_failed(FaultClass::Transient)]
+    {
+        let mut bench = Bench::new();
+        assert!(bench.step(Event::StopRequested).is_empty());
+        assert_eq!(bench.state(), "abandoning");
+        assert_eq!(bench.call("late"), ["late cancelled"]);
+        assert_eq!(bench.step(event), ["delete"]);
+        assert_eq!(bench.step(Event::Deleted), ["gone"]);
+    }
+}
+
+#[test]
+fn a_delete_is_repeated_and_then_reported_as_leaked() {
+    let mut bench = Bench::ready();
+    assert_eq!(bench.step(Event::StopRequested), ["delete"]);
+    for attempt in 1..=4 {
+        let failed = Event::DeleteFailed(fault(FaultClass::Transient));
+        assert_eq!(bench.step(failed), [format!("retry after {attempt}")]);
+        assert_eq!(bench.step(Event::RetryDue { attempt }), ["delete"]);
+    }
+    assert_eq!(bench.step(Event::DeleteFailed(fault(FaultClass::Transient))), ["leaked", "gone"]);
+}
+
+#[test]
+fn an_answer_to_what_was_never_asked_is_illegal() {
+    let mut bench = Bench::ready();
+    let illegal = bench.lifecycle.step(Event::Created, &bench.policy, &mut Vec::new()).unwrap_err();
+    assert_eq!(illegal.to_string(), "the sandbox machine cannot take `created` while ready");
+}
+
+/// What a provider holds, as far as the machine could make it hold something.
+#[derive(Debug, Default)]
+struct World {
+    exists: Option<u32>,
+    asked: Option<Effect>,
+    created: BTreeSet<u32>,
+}
+
+proptest! {
+    /// A provider that loses answers and sandboxes, calls that come and go, and a stop at any moment: at most
+    /// one request is with the provider, no call is given to two instances, none is left without an answer,
+    /// and at the end nothing is left.
+    #[test]
+    fn property_nothing_is_leaked_run_twice_or_left_unanswered(
+        choices in prop::collection::vec((0u8..12, any::<bool>()), 1..150),
+    ) {
+        let policy = Policy::default();
+        let mut effects = Vec::new();
+        let mut lifecycle = Lifecycle::create(&mut effects);
+        let mut world = World::default();
+        let mut armed: Option<u32> = None;
+        let mut due: Vec<Event> = Vec::new();
+        let mut given: BTreeMap<CallId, u32> = BTreeMap::new();
+        let (mut with_hand, mut open) = (BTreeSet::new(), BTreeSet::new());
+        let (mut calls, mut stopped) = (0, false);
+        // After the random part: stop, and let everything that is asked for happen.
+        let rest = std::iter::once((11, false)).chain(std::iter::repeat_n((0, false), 40));
+        for (choice, flag) in choices.into_iter().chain(rest) {
+            for effect in std::mem::take(&mut effects) {
+                match &effect {
+                    Effect::Create { .. }
+                    | Effect::LookUp { .. }
+                    | Effect::Delete
+                    | Effect::Standby
+                    | Effect::Resume => {
+                        // A delete ends what was asked before it, unless that was a create.
+                        let free = match &world.asked {
+                            None => true,
+                            Some(Effect::Create { .. } | Effect::Delete) => false,
+                            Some(_) => effect == Effect::Delete,
+                        };
+                        prop_assert!(free, "{effect:?} beside {:?}", world.asked);
+                        world.asked = Some(effect);
+                        armed = None;
+                    }
+                    Effect::ArmRetry { attempt, .. } => armed = Some(*attempt),
+                    Effect::Run { call } => {
+                        let instance = lifecycle.instance();
+                        prop_assert_eq!(*given.entry(call.clone()).or_insert(instance), instance, "two instances");
+                        with_hand.insert(call.clone());
+                    }
+                    Effect::Undone { call, .. } => {
+                        prop_assert!(open.remove(call), "{call} was answered twice");
+                        with_hand.remove(call);
+                    }
+                    Effect::Probe { call } => {
+                        let present = world.exists.is_some();
+                        due.push(Event::Probed { call: call.clone(), present });
+                    }
+                    Effect::ArmCall { call, attempt } => {
+                        due.push(Event::CallDue { call: call.clone(), attempt: *attempt });
+                    }
+                    Effect::ArmIdle { number, .. } => due.push(Event::IdleDue { number: *number }),
+                    Effect::Gone => prop_assert!(world.exists.is_none(), "gone with a sandbox left"),
+                    _ => {}
+                }
+            }
+            let event = match choice {
+                // The provider answers, or loses its answer.
+                0..=3 => match world.asked.take() {
+                    Some(asked) => answer(&mut world, &asked, flag),
+                    None => match armed.take() {
+                        Some(attempt) => Event::RetryDue { attempt },
+                        None => continue,
+                    },
+                },
+                4 => match due.pop() { Some(event) => event, None => continue },
+                5 if !stopped => {
+                    calls += 1;
+                    let call = CallId::from(format!("c{calls}"));
+                    open.insert(call.clone());
+                    Event::Call { call, started: false }
+                }
+                6 | 7 => match with_hand.pop_first() {
+                    Some(call) if flag && world.exists.is_some() => {
+                        open.remove(&call);
+                        Event::Answered { call }
+                    }
+                    Some(call) => Event::CallFailed { call, fault: fault(FaultClass::Ambiguous) },
+                    None => continue,
+                },
+                // The sandbox vanishes, unless something is being done about it.
+                8 if world.asked.is_none() => { world.exists = None; continue }
+                9 => match open.first() {
+                    Some(call) => Event::Cancel { call: call.clone(), why: Cancellation::Interrupted },
+                    None => continue,
+                },
+                11 => { stopped = true; Event::StopRequested }
+                _ => continue,
+            };
+            lifecycle.step(event, &policy, &mut effects).unwrap();
+        }
+        prop_assert_eq!(lifecycle.state(), &State::Gone);
+        prop_assert_eq!(world.exists, None);
+    }
+}
+
+fn answer(world: &mut World, asked: &Effect, lose: bool) -> Event {
+    match asked {
+        Effect::Create { instance } => {
+            world.exists = Some(*instance);
+            world.created.insert(*instance);
+            if lose { create_failed(FaultClass::Ambiguous) } else { Event::Created }
+        }
+        Effect::LookUp { .. } if lose => Event::LookUpFailed(fault(FaultClass::Transient)),
+        Effect::LookUp { .. } => Event::LookedUp { present: world.exists.is_some() },
+        Effect::Standby if lose => Event::StandbyFailed(fault(FaultClass::Ambiguous)),
+        Effect::Standby => Event::StoodBy,
+        Effect::Resume if lose => Event::ResumeFailed(fault(FaultClass::Transient)),
+        Effect::Resume => Event::Resumed,
+        // A delete whose answer was lost has happened, so what is left at the end is what was never asked for.
+        _ => {
+            world.exists = None;
+            if lose { Event::DeleteFailed(fault(FaultClass::Ambiguous)) } else { Event::Deleted }
+        }
+    }
+}
