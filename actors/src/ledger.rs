@@ -142,7 +142,7 @@ impl Entry {
             let prior = memory.result.clone().map_or(Prior::Started, Prior::Finished);
             (call.clone(), prior)
         });
-        Inheritance { lease, calls: calls.collect() }
+        Inheritance { lease, calls: calls.collect(), end: memory.end.clone() }
     }
 
     /// The lease was acknowledged or extended at `at`.

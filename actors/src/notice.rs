@@ -67,6 +67,13 @@ pub enum Notice {
         /// How long it was in the state it left.
         took: Duration,
     },
+    /// No sandbox could be had for a session; its calls are answered with that.
+    SandboxUnavailable {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: Arc<str>,
+    },
     /// A call was given to a sandbox.
     CallStarted {
         /// The session.
@@ -154,6 +161,74 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// Writes one line per notice, from this one place. Warnings are what we recovered from, errors what
+    /// somebody must act on.
+    fn log(&self) {
+        match self {
+            Self::Poller { environment, from, to } => {
+                tracing::debug!(remuda.environment.id = %environment, from, to, "poller changed its state");
+            }
+            Self::QueueRefused { environment, reason } => tracing::error!(
+                remuda.environment.id = %environment, error = %reason,
+                "the queue refuses us, so it is not asked any more: check the environment's id and key"
+            ),
+            Self::Claimed { work, environment, session } => tracing::info!(
+                remuda.work.id = %work, remuda.environment.id = %environment, remuda.session.id = name(session),
+                "claimed a work item"
+            ),
+            Self::Session { work, session, from, to } => tracing::debug!(
+                remuda.work.id = %work, remuda.session.id = %session, from, to, "session changed its state"
+            ),
+            Self::Sandbox { session, sandbox, from, to, took } => tracing::debug!(
+                remuda.session.id = %session, remuda.sandbox.id = %sandbox, from, to, took = ?took,
+                "sandbox changed its state"
+            ),
+            Self::SandboxUnavailable { session, reason } => {
+                tracing::error!(remuda.session.id = %session, error = %reason, "could not start a sandbox");
+            }
+            Self::CallStarted { session, call, tool } => tracing::debug!(
+                remuda.session.id = %session, remuda.call.id = %call, tool = %tool, "started a call"
+            ),
+            Self::CallFinished { session, call, tool, is_error, run, took } => tracing::info!(
+                remuda.session.id = %session, remuda.call.id = %call, tool = %tool, is_error, run = ?run,
+                took = ?took, "a call has its answer"
+            ),
+            Self::CallLeft { session, call, tool, why } => tracing::info!(
+                remuda.session.id = %session, remuda.call.id = %call, tool = %tool, why = ?why,
+                "a call is left alone"
+            ),
+            Self::Posted { session, call, took } => tracing::debug!(
+                remuda.session.id = %session, remuda.call.id = %call, took = ?took, "posted an answer"
+            ),
+            Self::PostRefused { session, call, reason } => tracing::warn!(
+                remuda.session.id = %session, remuda.call.id = %call, error = %reason,
+                "the control plane does not take an answer"
+            ),
+            Self::Ended { work, session, outcome, reason } => tracing::info!(
+                remuda.work.id = %work, remuda.session.id = name(session), outcome = ?outcome, reason = %reason,
+                "a session ended"
+            ),
+            Self::Orphan { sandbox, reason } => {
+                tracing::warn!(remuda.sandbox.id = %sandbox, reason = %reason, "a sandbox without an owner");
+            }
+            Self::Failed { actor, restarted: true, cause } => {
+                tracing::warn!(actor = actor.name(), error = %cause, "an actor failed and is started again");
+            }
+            Self::Failed { actor, restarted: false, cause } => {
+                tracing::error!(actor = actor.name(), error = %cause, "an actor failed too often");
+            }
+            Self::Illegal { what } => {
+                tracing::error!(error = %what, "a machine met an event it cannot take: please report this");
+            }
+        }
+    }
+}
+
+fn name(session: &Option<SessionId>) -> &str {
+    session.as_ref().map_or("", SessionId::as_str)
+}
+
 /// Where notices are published.
 #[derive(Clone, Debug)]
 pub(crate) struct Notices(broadcast::Sender<Notice>);
@@ -164,6 +239,7 @@ impl Notices {
     }
 
     pub(crate) fn publish(&self, notice: Notice) {
+        notice.log();
         // Without subscribers there is nobody to tell.
         let _ = self.0.send(notice);
     }

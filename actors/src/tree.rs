@@ -1,7 +1,7 @@
 //! The handle by which a host starts, watches and drains a tree.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::rpc::CallResult;
@@ -23,8 +23,11 @@ use crate::snapshot::Snapshot;
 pub struct Tree {
     root: ActorRef<RootMsg>,
     context: Arc<Context>,
-    ended: watch::Receiver<Option<Result<(), TreeError>>>,
+    ended: watch::Receiver<Option<Ended>>,
 }
+
+/// How a tree ended.
+type Ended = Result<(), TreeError>;
 
 /// What a drain came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +112,7 @@ impl Tree {
             }
         }
         let (tell, ended) = watch::channel(None);
-        let guardian = Guardian { tell: Mutex::new(Some(tell)) };
+        let guardian = Guardian { tell };
         let (guardian, _) =
             Actor::spawn(None, guardian, ()).await.map_err(|error| StartError::Root(error.to_string()))?;
         let root = Root { context: Arc::clone(&context) };
@@ -182,7 +185,7 @@ impl fmt::Debug for Tree {
 
 /// Supervises the root, so that its end is not silent.
 struct Guardian {
-    tell: Mutex<Option<watch::Sender<Option<Result<(), TreeError>>>>>,
+    tell: watch::Sender<Option<Ended>>,
 }
 
 impl Actor for Guardian {
@@ -208,10 +211,7 @@ impl Actor for Guardian {
             },
             _ => return Ok(()),
         };
-        let tell = self.tell.lock().ok().and_then(|mut tell| tell.take());
-        if let Some(tell) = tell {
-            let _ = tell.send(Some(ended));
-        }
+        self.tell.send_replace(Some(ended));
         me.stop(None);
         Ok(())
     }

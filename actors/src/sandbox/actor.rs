@@ -276,6 +276,10 @@ impl SandboxActor {
                     let _ = to.cast(SandboxMsg::Event(event));
                 });
             }
+            Effect::Unavailable(fault) => {
+                let (session, reason) = (self.session.clone(), fault.message);
+                self.context.notices.publish(Notice::SandboxUnavailable { session, reason });
+            }
             Effect::GiveUp(fault) => self.tell(signals::Event::SandboxFailed(fault)),
             Effect::Leaked(fault) => {
                 self.context.notices.publish(Notice::Orphan { sandbox: id, reason: fault.message });

@@ -354,14 +354,16 @@ impl Lifecycle {
                 self.calls.insert(call, stage);
                 self.begin(1, effects);
             }
+            State::Failed { fault } if fault.class.is_retryable() && self.rounds < policy.create_rounds => {
+                self.calls.insert(call, stage);
+                self.begin(1, effects);
+            }
+            // The agent is told every time, so that it can come to an end by itself, but not for ever.
             State::Failed { fault } => {
-                let fault = fault.clone();
-                if self.rounds < policy.create_rounds && fault.class.is_retryable() {
-                    self.calls.insert(call, stage);
-                    self.begin(1, effects);
-                } else {
-                    effects.push(Effect::Undone { call, why: Undone::NoSandbox(fault.clone()) });
-                    effects.push(Effect::GiveUp(fault));
+                self.rounds += 1;
+                effects.push(Effect::Undone { call, why: Undone::NoSandbox(fault.clone()) });
+                if self.rounds > policy.create_rounds {
+                    effects.push(Effect::GiveUp(fault.clone()));
                 }
             }
             State::Abandoning | State::Deleting { .. } | State::Gone => {
@@ -423,6 +425,7 @@ impl Lifecycle {
             return;
         }
         self.rounds += 1;
+        effects.push(Effect::Unavailable(fault.clone()));
         for (call, stage) in std::mem::take(&mut self.calls) {
             let why = match stage {
                 Stage::Waiting { started: false, .. } => Undone::NoSandbox(fault.clone()),

@@ -189,6 +189,8 @@ pub enum Effect {
     Resume,
     /// Delete it.
     Delete,
+    /// Tell people that a whole round of creates failed.
+    Unavailable(Fault),
     /// Tell the session that it cannot be served.
     GiveUp(Fault),
     /// Tell people that an instance could not be deleted.

@@ -16,7 +16,7 @@ use tracing::Span;
 
 use super::end::End;
 use super::lease;
-use super::machine::Machine;
+use super::machine::{self, Machine};
 use super::run::Cancellation;
 use super::signals::{Effect, Event};
 use crate::context::{Context, control};
@@ -225,6 +225,9 @@ impl SessionActor {
         {
             self.entry.close_call(&call);
         }
+        if let machine::State::Deleting { end } | machine::State::Releasing { end } = state.machine.state() {
+            self.entry.set_end(end.clone());
+        }
         for effect in effects {
             self.perform(me, effect, state);
         }
@@ -395,7 +398,7 @@ impl SessionActor {
                 let _ = sandbox.cast(SandboxMsg::cancel(call.id.clone(), *why));
             }
         }
-        if matches!(state.machine.state(), super::machine::State::Deleting { .. }) {
+        if matches!(state.machine.state(), machine::State::Deleting { .. }) {
             let _ = sandbox.cast(SandboxMsg::stop());
         }
         state.sandbox = Link::Up(sandbox);

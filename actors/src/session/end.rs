@@ -84,6 +84,11 @@ impl End {
         }
     }
 
+    /// Whether the item may be another's.
+    pub(super) fn is_loss(&self) -> bool {
+        self.outcome() == Outcome::Lost
+    }
+
     /// How the lease is given up.
     pub(super) fn farewell(&self) -> lease::Event {
         match self {

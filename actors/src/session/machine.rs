@@ -4,14 +4,15 @@
 //! each other and for the sandbox.
 //!
 //! ```text
-//! Claiming ──acknowledged──▶ Preparing ──held, session known──▶ Active ◀─▶ (draining)
-//!    │                          │                                 │
-//!    │ not claimed, unknown     │ lost, stop asked, terminated,   │ the same, idle, stream refused, drained
-//!    │ type                     ▼ cannot be retrieved             ▼
-//!    └─────────────────────▶ Releasing ◀──sandbox gone── Deleting ◀──calls settled── Settling
-//!                               │ lease over
+//! Claiming ──acknowledged──▶ Preparing ──held, session known──▶ Active
+//!    │                          │                                 │ stop asked, handed back, no sandbox
+//!    │ not claimed,             │ lost, stop asked, terminated,   ▼
+//!    │ unknown type             │ cannot be retrieved          Settling
+//!    │                          ▼                                 │ calls answered, or time is up
+//!    └─────────────────────▶ Deleting ◀───────────────────────────┴─── Active: lost, idle, terminated
+//!                               │ sandbox gone
 //!                               ▼
-//!                             Done
+//!                            Releasing ──lease over──▶ Done
 //! ```
 //!
 //! # Invariants
@@ -145,6 +146,8 @@ pub struct Inheritance {
     pub lease: Option<InheritedLease>,
     /// The calls that have no answer yet.
     pub calls: BTreeMap<CallId, Prior>,
+    /// Why it was ending already.
+    pub end: Option<End>,
 }
 
 /// A lease of an earlier incarnation.
@@ -172,17 +175,26 @@ impl Machine {
     pub fn start(target: Target, inherited: Inheritance, effects: &mut Vec<Effect>) -> Self {
         let mode = Mode::Serving;
         let mut about_lease = Vec::new();
-        let (lease, state) = match inherited.lease {
-            None => (Lease::claim(&mut about_lease), State::Claiming { mode }),
-            Some(InheritedLease { token, ttl, left }) => (
-                Lease::resume(token, ttl, left, &mut about_lease),
-                State::Preparing { awaits: Awaits::LeaseAndSession, attempt: 1, mode },
-            ),
+        let lease = match (inherited.lease, &inherited.end) {
+            (_, Some(end)) if end.is_loss() => Lease::Over,
+            (None, None) => Lease::claim(&mut about_lease),
+            (None, Some(_)) => Lease::Over,
+            (Some(InheritedLease { token, ttl, left }), _) => {
+                Lease::resume(token, ttl, left, &mut about_lease)
+            }
         };
         effects.extend(about_lease.into_iter().map(Effect::Lease));
-        if let State::Preparing { attempt, .. } = state {
-            effects.push(Effect::Retrieve { attempt });
-        }
+        let state = match (inherited.end, &lease) {
+            (Some(end), _) => {
+                effects.push(Effect::DeleteSandbox);
+                State::Deleting { end }
+            }
+            (None, Lease::Acking { .. }) => State::Claiming { mode },
+            (None, _) => {
+                effects.push(Effect::Retrieve { attempt: 1 });
+                State::Preparing { awaits: Awaits::LeaseAndSession, attempt: 1, mode }
+            }
+        };
         Self { state, lease, target, prior: inherited.calls }
     }
 
@@ -210,11 +222,12 @@ impl Machine {
             Event::Lease(event) => self.about_lease(event, policy, effects)?,
             event => {
                 if let Some(end) = self.advance(event, policy, effects)? {
-                    self.end(end, policy, effects)?;
+                    self.end(end, policy, effects);
                 }
             }
         }
-        self.rest(policy, effects)
+        self.rest(policy, effects);
+        Ok(())
     }
 
     /// Lets the lease take an event, and acts on what that means for the session.
@@ -228,9 +241,9 @@ impl Machine {
         self.lease.step(event, &policy.lease, &mut from_lease)?;
         for effect in from_lease {
             match effect {
-                lease::Effect::Acknowledged => self.acknowledged(policy, effects)?,
-                lease::Effect::Held => self.held(policy, effects)?,
-                lease::Effect::Ended(ending) => self.end(ending.into(), policy, effects)?,
+                lease::Effect::Acknowledged => self.acknowledged(policy, effects),
+                lease::Effect::Held => self.held(policy, effects),
+                lease::Effect::Ended(ending) => self.end(ending.into(), policy, effects),
                 lease::Effect::Over => {
                     if let State::Releasing { end } = &self.state {
                         let end = end.clone();
@@ -243,30 +256,23 @@ impl Machine {
         Ok(())
     }
 
-    fn acknowledged(&mut self, policy: &Policy, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
-        let State::Claiming { mode } = self.state else { return Ok(()) };
+    fn acknowledged(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
+        let State::Claiming { mode } = self.state else { return };
         match &self.target {
             Target::Session(_) => {
                 self.state = State::Preparing { awaits: Awaits::LeaseAndSession, attempt: 1, mode };
                 effects.push(Effect::Retrieve { attempt: 1 });
-                Ok(())
             }
             Target::Other(kind) => self.end(End::Unsupported(Arc::clone(kind)), policy, effects),
         }
     }
 
-    fn held(&mut self, policy: &Policy, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+    fn held(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
         match &mut self.state {
             State::Preparing { mode: Mode::Draining, .. } => self.end(End::HandedBack, policy, effects),
-            State::Preparing { awaits: Awaits::Lease, .. } => {
-                self.activate(effects);
-                Ok(())
-            }
-            State::Preparing { awaits, .. } => {
-                *awaits = Awaits::Session;
-                Ok(())
-            }
-            _ => Ok(()),
+            State::Preparing { awaits: Awaits::Lease, .. } => self.activate(effects),
+            State::Preparing { awaits, .. } => *awaits = Awaits::Session,
+            _ => {}
         }
     }
 
@@ -409,9 +415,10 @@ impl Machine {
     }
 
     /// Goes on to the end of the session, from wherever it is.
-    fn end(&mut self, end: End, policy: &Policy, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+    fn end(&mut self, end: End, policy: &Policy, effects: &mut Vec<Effect>) {
         match &mut self.state {
-            State::Claiming { .. } | State::Preparing { .. } => self.release(end, policy, effects)?,
+            // An earlier incarnation may have left a sandbox.
+            State::Claiming { .. } | State::Preparing { .. } => self.delete(end, effects),
             State::Active { run, .. } => {
                 effects.push(Effect::Detach);
                 if let Some(why) = end.cancellation() {
@@ -428,21 +435,19 @@ impl Machine {
             State::Deleting { end: current } if matches!(end, End::Lost(_)) => *current = end,
             State::Settling { .. } | State::Deleting { .. } | State::Releasing { .. } | State::Done => {}
         }
-        Ok(())
     }
 
     /// What follows from where an event has left the session.
-    fn rest(&mut self, policy: &Policy, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+    fn rest(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
         match &self.state {
             State::Active { run, mode: Mode::Draining, .. } if run.is_at_rest() => {
-                self.end(End::Idle, policy, effects)
+                self.end(End::Idle, policy, effects);
             }
             State::Settling { run, end } if run.outstanding() == 0 => {
                 let end = end.clone();
                 self.delete(end, effects);
-                Ok(())
             }
-            _ => Ok(()),
+            _ => {}
         }
     }
 

@@ -140,9 +140,11 @@ impl FakeControl {
         self.queue_target(environment, work, Target::Session(session.into()));
     }
 
-    /// Queues an item for a session that exists, or for something else.
+    /// Queues an item for a session that exists, or for something else. A session has one item at a time:
+    /// an older one of its is gone then.
     pub fn queue_target(&self, environment: &str, work: &str, target: Target) {
         let stage = Stage::Queued { reserved: None };
+        self.world().items.retain(|_, item| item.target != target);
         self.world().items.insert(work.into(), Item { environment: environment.into(), target, stage });
         self.queued.notify_waiters();
     }

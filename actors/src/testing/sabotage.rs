@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::supervision::ActorKind;
 
+type Decide = dyn Fn(ActorKind, &str) -> bool + Send + Sync;
+
 /// Decides, before each event that an actor handles, whether the actor fails instead.
 #[derive(Clone)]
-pub struct Sabotage(Arc<dyn Fn(ActorKind, &str) -> bool + Send + Sync>);
+pub struct Sabotage(Arc<Decide>);
 
 impl Sabotage {
     /// Fails every handler for which `decide` says so, given the actor and the event's name.

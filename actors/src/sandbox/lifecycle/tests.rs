@@ -61,6 +61,7 @@ fn brief(effect: &Effect) -> String {
         Effect::Standby => "standby".to_owned(),
         Effect::Resume => "resume".to_owned(),
         Effect::Delete => "delete".to_owned(),
+        Effect::Unavailable(_) => "unavailable".to_owned(),
         Effect::GiveUp(_) => "give up".to_owned(),
         Effect::Leaked(_) => "leaked".to_owned(),
         Effect::Gone => "gone".to_owned(),
@@ -99,7 +100,7 @@ fn a_create_that_failed_is_repeated_and_a_round_has_an_end() {
         assert_eq!(bench.step(create_failed(FaultClass::Transient)), [format!("retry after {attempt}")]);
         assert_eq!(bench.step(Event::RetryDue { attempt }), ["create 1"]);
     }
-    assert_eq!(bench.step(create_failed(FaultClass::Transient)), ["a without sandbox"]);
+    assert_eq!(bench.step(create_failed(FaultClass::Transient)), ["unavailable", "a without sandbox"]);
     assert_eq!(bench.state(), "failed");
 }
 
@@ -121,19 +122,22 @@ fn a_create_that_got_no_answer_is_looked_up_before_it_is_repeated() {
 #[test]
 fn each_call_after_a_failed_round_starts_another_until_the_session_is_given_up() {
     let mut bench = Bench { policy: Policy { create_attempts: 1, ..Policy::default() }, ..Bench::new() };
-    assert!(bench.step(create_failed(FaultClass::Transient)).is_empty());
+    assert_eq!(bench.step(create_failed(FaultClass::Transient)), ["unavailable"]);
     for id in ["a", "b"] {
         assert_eq!(bench.call(id), ["create 1"]);
-        assert_eq!(bench.step(create_failed(FaultClass::Transient)), [format!("{id} without sandbox")]);
+        let said = format!("{id} without sandbox");
+        assert_eq!(bench.step(create_failed(FaultClass::Transient)), ["unavailable", said.as_str()]);
     }
     assert_eq!(bench.call("c"), ["c without sandbox", "give up"]);
 }
 
 #[test]
-fn what_can_never_work_is_not_tried_again() {
+fn what_can_never_work_is_not_tried_again_and_the_agent_is_told_a_few_times() {
     let mut bench = Bench::new();
     bench.step(create_failed(FaultClass::Fatal));
-    assert_eq!(bench.call("a"), ["a without sandbox", "give up"]);
+    assert_eq!(bench.call("a"), ["a without sandbox"]);
+    assert_eq!(bench.call("b"), ["b without sandbox"]);
+    assert_eq!(bench.call("c"), ["c without sandbox", "give up"]);
 }
 
 #[test]

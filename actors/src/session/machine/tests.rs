@@ -110,7 +110,8 @@ fn fault(class: FaultClass) -> Fault {
 #[test]
 fn row_8_an_item_of_unknown_type_is_given_back_and_nothing_is_run() {
     let mut bench = Bench::start(Target::Other("healthcheck".into()));
-    assert_eq!(bench.step(Event::Lease(LeaseEvent::Acked)), ["beat", "stop"]);
+    assert_eq!(bench.step(Event::Lease(LeaseEvent::Acked)), ["beat", "delete"]);
+    assert_eq!(bench.step(Event::SandboxGone), ["stop"]);
     assert_eq!(bench.stopped(), ["done Failed"]);
 }
 
@@ -136,7 +137,8 @@ fn nothing_is_prepared_before_the_lease_is_held_and_the_session_known() {
 fn row_28_nothing_is_run_for_a_terminated_session() {
     let mut bench = Bench::session();
     bench.step(Event::Lease(LeaseEvent::Acked));
-    assert_eq!(bench.step(Event::Retrieved(SessionStatus::Terminated)), ["stop"]);
+    assert_eq!(bench.step(Event::Retrieved(SessionStatus::Terminated)), ["delete"]);
+    assert_eq!(bench.step(Event::SandboxGone), ["stop"]);
     assert_eq!(bench.stopped(), ["done Finished"]);
 }
 
@@ -151,7 +153,8 @@ fn a_session_that_cannot_be_retrieved_is_tried_again_and_then_failed() {
         assert_eq!(bench.step(Event::RetrieveDue { attempt }), [format!("retrieve {next}")]);
     }
     let failed = Event::RetrieveFailed { attempt: 5, fault: fault(FaultClass::Transient) };
-    assert_eq!(bench.step(failed), ["stop"]);
+    assert_eq!(bench.step(failed), ["delete"]);
+    assert_eq!(bench.step(Event::SandboxGone), ["stop"]);
 }
 
 #[test]
@@ -304,7 +307,8 @@ fn an_item_is_handed_back_only_after_its_first_beat() {
     let mut bench = Bench::session();
     assert!(bench.step(Event::HandBack).is_empty());
     bench.step(Event::Lease(LeaseEvent::Acked));
-    assert_eq!(bench.beat(ItemState::Live), ["done HandedBack"]);
+    assert_eq!(bench.beat(ItemState::Live), ["delete"]);
+    assert_eq!(bench.step(Event::SandboxGone), ["done HandedBack"]);
 }
 
 #[test]
@@ -319,7 +323,8 @@ fn row_12_a_session_that_came_back_under_another_item_lets_go_without_a_word() {
 fn an_item_that_could_not_be_acknowledged_is_not_ours_to_stop() {
     let mut bench = Bench::session();
     let refused = LeaseEvent::AckFailed(fault(FaultClass::Permanent));
-    assert_eq!(bench.step(Event::Lease(refused)), ["done NotClaimed"]);
+    assert_eq!(bench.step(Event::Lease(refused)), ["delete"]);
+    assert_eq!(bench.step(Event::SandboxGone), ["done NotClaimed"]);
 }
 
 #[test]
@@ -327,10 +332,26 @@ fn a_successor_beats_and_fetches_without_acknowledging_again() {
     let left = Duration::from_secs(50);
     let lease =
         InheritedLease { token: Some(HeartbeatToken::new("hb-9")), ttl: Duration::from_secs(120), left };
-    let inheritance = Inheritance { lease: Some(lease), calls: BTreeMap::new() };
+    let inheritance = Inheritance { lease: Some(lease), ..Inheritance::default() };
     let mut effects = Vec::new();
     Machine::start(Target::Session("sesn_1".into()), inheritance, &mut effects);
     assert_eq!(brief(&effects), ["beat", "retrieve 1"]);
+}
+
+#[test]
+fn a_successor_of_a_session_that_was_ending_goes_on_ending_it() {
+    for (end, after) in
+        [(End::Idle, "stop"), (End::Lost(Loss::Taken), "done Lost"), (End::HandedBack, "done HandedBack")]
+    {
+        let left = Duration::from_secs(50);
+        let lease = InheritedLease { token: None, ttl: Duration::from_secs(120), left };
+        let inheritance = Inheritance { lease: Some(lease), end: Some(end), ..Inheritance::default() };
+        let mut effects = Vec::new();
+        let machine = Machine::start(Target::Session("sesn_1".into()), inheritance, &mut effects);
+        assert_eq!(brief(&effects).last().map(String::as_str), Some("delete"));
+        let mut bench = Bench { machine, policy: Policy::default(), beats: 0 };
+        assert_eq!(bench.step(Event::SandboxGone), [after]);
+    }
 }
 
 #[test]

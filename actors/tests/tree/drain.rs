@@ -1,0 +1,101 @@
+//! The end of a tree.
+
+use std::time::Duration;
+
+use remuda_actors::event::{Event, IdleReason};
+use remuda_actors::session::end::Outcome;
+use remuda_actors::testing::{Brain, Stage, Strike, call};
+use remuda_actors::{Drained, StartError, Tree};
+
+use crate::stage::{ENVIRONMENT, World, call_started, ended};
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_claims_nothing_more_and_lets_a_running_turn_finish() {
+    let world = World::new();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    let brain = Brain::new().turn([call("a", "sleep 5")]).turn([call("b", "echo two")]);
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", brain);
+    call_started(&mut notices, "a").await;
+    let (drained, ()) = tokio::join!(tree.drain(Duration::from_secs(30)), async {
+        world.control.queue(ENVIRONMENT, "sesn_2", "work_2", Brain::new());
+    });
+    assert_eq!(drained, Drained::default());
+    assert_eq!(world.control.texts("sesn_1"), ["sleep 5", "two"]);
+    assert_eq!(world.control.stage("work_1"), Some(Stage::Stopped));
+    assert!(matches!(world.control.stage("work_2"), Some(Stage::Queued { .. })), "the queue keeps it");
+    assert_eq!(tree.ended().await, Ok(()));
+    assert_eq!(world.provider.sandboxes(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_session_does_not_hold_a_drain_up() {
+    let world = World::new();
+    let tree = world.tree().await;
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(tree.drain(Duration::from_secs(30)).await, Drained::default());
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert_eq!(world.control.stage("work_1"), Some(Stage::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_takes_too_long_is_cut_said_so_and_handed_back() {
+    let world = World::new();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "sleep 140")]));
+    call_started(&mut notices, "a").await;
+    let drained = tree.drain(Duration::from_secs(10)).await;
+    assert_eq!(drained, Drained { handed_back: 1, killed: 0 });
+    assert_eq!(ended(&mut notices).await.0, Outcome::HandedBack);
+    assert_eq!(world.control.texts("sesn_1"), ["bash: cancelled: the worker is shutting down"]);
+    assert_eq!(world.control.count("stop"), 0, "it lapses, so that another worker gets it");
+    assert_eq!(world.provider.sandboxes(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_hangs_even_then_is_killed_and_counted() {
+    let world = World::new();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "sleep 140")]));
+    call_started(&mut notices, "a").await;
+    for _ in 0..10 {
+        world.provider.faults.next("delete", Strike::Hang);
+    }
+    let drained = tree.drain(Duration::from_secs(10)).await;
+    assert_eq!(drained, Drained { handed_back: 0, killed: 1 });
+    assert_eq!(tree.ended().await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_before_anything_was_claimed_is_quick() {
+    let world = World::new();
+    let tree = world.tree().await;
+    assert_eq!(tree.drain(Duration::from_secs(30)).await, Drained::default());
+    assert_eq!(tree.drain(Duration::from_secs(30)).await, Drained::default(), "and may be repeated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_waits_for_somebody_else_is_handed_back_when_the_grace_is_over() {
+    let world = World::new();
+    let tree = world.tree().await;
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.control.emit("sesn_1", Event::Idle { reason: IdleReason::RequiresAction });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(tree.drain(Duration::from_secs(10)).await, Drained { handed_back: 1, killed: 0 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_make_no_sense_start_nothing() {
+    let mut world = World::new();
+    world.settings.max_sessions = 0;
+    let refused = Tree::start(world.ports(), world.settings.clone()).await.unwrap_err();
+    assert!(matches!(refused, StartError::NoSlots));
+    world.settings.environments.clear();
+    let refused = Tree::start(world.ports(), world.settings.clone()).await.unwrap_err();
+    assert!(matches!(refused, StartError::NoEnvironment));
+}

@@ -1,0 +1,10 @@
+//! The whole tree on fakes, under a paused clock.
+
+#![expect(clippy::expect_used, reason = "a test that expects what it set up says so")]
+
+mod drain;
+mod faults;
+mod recovery;
+mod serving;
+mod stage;
+mod supervision;

@@ -1,0 +1,97 @@
+//! A tree that is killed, and another that goes on with its journal.
+
+use std::time::Duration;
+
+use remuda_actors::ports::Record;
+use remuda_actors::session::end::Outcome;
+use remuda_actors::testing::{Brain, Stage, call};
+
+use crate::stage::{ENVIRONMENT, World, call_started, ended};
+
+#[tokio::test(start_paused = true)]
+async fn a_tree_that_was_killed_is_continued_where_it_was_and_runs_nothing_twice() {
+    // Killed at every hundredth of the first twelve seconds of the same session.
+    for n in 0..120 {
+        let world = World::new();
+        let brain = Brain::new()
+            .turn([call("a", "sleep 1"), call("b", "sleep 3")])
+            .turn([call("c", "sleep 2"), call("d", "echo four")]);
+        let tree = world.tree().await;
+        world.control.queue(ENVIRONMENT, "sesn_1", "work_1", brain);
+        tokio::time::sleep(Duration::from_millis(n * 100)).await;
+        drop(tree);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let tree = world.tree().await;
+        let mut notices = tree.subscribe();
+        let (outcome, reason) = ended(&mut notices).await;
+        assert_eq!(outcome, Outcome::Finished, "killed after {n}00 ms: {reason}");
+        assert_eq!(world.control.texts("sesn_1"), ["sleep 1", "sleep 3", "sleep 2", "four"], "{n}00 ms");
+        assert_eq!(world.provider.runs().len(), 4, "a call ran twice, killed after {n}00 ms");
+        assert_eq!(world.provider.count("create"), 1, "killed after {n}00 ms");
+        assert_eq!(world.control.stage("work_1"), Some(Stage::Stopped), "killed after {n}00 ms");
+        world.assert_clean(&tree);
+        assert!(world.journal.records().is_empty(), "the journal is done with it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_expired_in_between_is_given_up() {
+    let world = World::new();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "sleep 3600")]));
+    call_started(&mut notices, "a").await;
+    drop(tree);
+    tokio::time::sleep(Duration::from_secs(130)).await;
+    world.control.steal("work_1");
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    assert_eq!(ended(&mut notices).await.0, Outcome::Lost);
+    assert_eq!(world.control.count("stop"), 0);
+    assert_eq!(world.control.count("post"), 0);
+    world.assert_clean(&tree);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_sandbox_went_with_the_tree_is_reported_as_unknown() {
+    let world = World::new();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    let brain = Brain::new().turn([call("a", "sleep 100")]).turn([call("b", "echo two")]);
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", brain);
+    call_started(&mut notices, "a").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(tree);
+    world.provider.lose("sesn_1.1");
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
+    let answers = world.control.answers("sesn_1");
+    assert!(answers[0].2.text().contains("Nobody knows how far it came"), "{answers:?}");
+    assert_eq!(answers[1].2.text(), "two");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_about_to_happen_is_written_down_before_it_does() {
+    let world = World::new();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "sleep 50")]));
+    call_started(&mut notices, "a").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(tree);
+    let records: Vec<_> = world.journal.records().into_iter().map(|(_, record)| name(&record)).collect();
+    assert_eq!(records, ["claimed", "beat", "sandbox intended", "call started"]);
+}
+
+fn name(record: &Record) -> &'static str {
+    match record {
+        Record::Claimed { .. } => "claimed",
+        Record::Beat { .. } => "beat",
+        Record::SandboxIntended { .. } => "sandbox intended",
+        Record::CallStarted { .. } => "call started",
+        Record::CallFinished { .. } => "call finished",
+        Record::CallPosted { .. } => "call posted",
+        Record::Ended => "ended",
+    }
+}
