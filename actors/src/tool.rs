@@ -3,6 +3,8 @@
 //! The shapes are those of the control plane's content blocks, so that a result made in a sandbox travels
 //! to the agent without being rewritten on the way.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// The text sent in place of a result that has none; the control plane refuses empty content.
@@ -38,19 +40,19 @@ impl ToolResult {
     }
 
     /// The same result in the form the control plane accepts: at least one block, no empty text.
-    #[must_use]
-    pub fn into_postable(mut self) -> Self {
-        for block in &mut self.content {
-            if let Block::Text { text } = block
-                && text.is_empty()
-            {
-                NO_OUTPUT.clone_into(text);
-            }
+    pub fn postable(&self) -> Cow<'_, Self> {
+        let is_empty = |block: &Block| matches!(block, Block::Text { text } if text.is_empty());
+        if !self.content.is_empty() && !self.content.iter().any(is_empty) {
+            return Cow::Borrowed(self);
         }
-        if self.content.is_empty() {
-            self.content.push(Block::text(NO_OUTPUT));
+        let mut result = self.clone();
+        for block in result.content.iter_mut().filter(|block| is_empty(block)) {
+            *block = Block::text(NO_OUTPUT);
         }
-        self
+        if result.content.is_empty() {
+            result.content.push(Block::text(NO_OUTPUT));
+        }
+        Cow::Owned(result)
     }
 }
 
@@ -60,7 +62,7 @@ impl ToolResult {
 pub enum Block {
     /// Plain text.
     Text {
-        /// The text; may be empty until [`ToolResult::into_postable`].
+        /// The text; may be empty until [`ToolResult::postable`].
         text: String,
     },
     /// A picture.
@@ -134,4 +136,32 @@ pub enum Source {
 pub struct Citations {
     /// The switch.
     pub enabled: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_42_nothing_empty_is_ever_posted() {
+        let nothing = ToolResult { is_error: true, content: Vec::new() };
+        assert_eq!(*nothing.postable(), ToolResult::error(NO_OUTPUT));
+        assert_eq!(*ToolResult::ok("").postable(), ToolResult::ok(NO_OUTPUT));
+        let mixed = ToolResult { is_error: false, content: vec![Block::text("a"), Block::text("")] };
+        assert_eq!(mixed.postable().text(), "a\n(no output)");
+        let full = ToolResult::ok("x");
+        assert!(matches!(full.postable(), Cow::Borrowed(_)), "what needs no change is not copied");
+    }
+
+    #[test]
+    fn blocks_have_the_shape_of_the_wire() {
+        let source = Source::Base64 { media_type: "image/png".into(), data: "iVBO".into() };
+        let json = serde_json::to_value(Block::Image { source }).unwrap();
+        let source = serde_json::json!({"type": "base64", "media_type": "image/png", "data": "iVBO"});
+        assert_eq!(json, serde_json::json!({"type": "image", "source": source}));
+        assert_eq!(
+            serde_json::to_value(Block::text("x")).unwrap(),
+            serde_json::json!({"type": "text", "text": "x"})
+        );
+    }
 }

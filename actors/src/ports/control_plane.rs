@@ -252,6 +252,12 @@ pub enum ControlError {
         /// What was expected, and what came.
         what: String,
     },
+    /// The request could not even be formed.
+    #[error("the request could not be formed: {what}")]
+    Unsendable {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The item came without a credential and there is none to fall back on.
     #[error("the work item carries no session token and there is no environment key to use instead")]
     NoCredential,
@@ -262,9 +268,10 @@ impl ControlError {
     pub fn class(&self) -> FaultClass {
         match self {
             Self::Unauthorized { .. } => FaultClass::Fatal,
-            Self::Rejected { .. } | Self::PreconditionFailed { .. } | Self::NoCredential => {
-                FaultClass::Permanent
-            }
+            Self::Rejected { .. }
+            | Self::PreconditionFailed { .. }
+            | Self::Unsendable { .. }
+            | Self::NoCredential => FaultClass::Permanent,
             Self::Conflict { .. } | Self::Unavailable { .. } | Self::Unreachable(_) => FaultClass::Transient,
             Self::Throttled { .. } => FaultClass::Throttled,
             Self::Broken(_) | Self::TimedOut { .. } | Self::Malformed { .. } => FaultClass::Ambiguous,

@@ -10,7 +10,7 @@
 //! Every method is called from a task that may be dropped at any await: each trait says what that leaves
 //! behind and how it is found again. None of them retries by itself; the machines do.
 //!
-//! With feature `test-util`, [`testing`](crate::testing) holds an in-memory fake of each.
+//! With feature `test-util`, the module `testing` holds an in-memory fake of each.
 
 mod control_plane;
 mod hand;

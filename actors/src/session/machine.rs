@@ -1,6 +1,6 @@
 //! One claimed work item, from its acknowledgement until it is stopped, lost or handed back.
 //!
-//! Owns the [lease](super::lease) and the [run](super::run) of its calls, and decides what the two mean for
+//! Owns the [lease] and the [run](super::run) of its calls, and decides what the two mean for
 //! each other and for the sandbox.
 //!
 //! ```text
@@ -21,8 +21,8 @@
 //! - Every way out goes through `Done`, which is told once.
 //!
 //! # Not here
-//! Which calls run and are answered ([`run`](super::run)); heartbeats ([`lease`](super::lease)); delays
-//! ([`backoff`](crate::backoff)); everything that touches the world ([`actor`](super::actor)).
+//! Which calls run and are answered ([`run`](super::run)); heartbeats ([`lease`]); delays
+//! ([`backoff`](crate::backoff)); everything that touches the world, which is the actor's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
