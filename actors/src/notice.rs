@@ -27,6 +27,20 @@ pub enum Notice {
         /// The state it is in.
         to: &'static str,
     },
+    /// A queue answered, for the first time or after it had failed.
+    QueueReached {
+        /// The queue.
+        environment: EnvironmentId,
+    },
+    /// A queue did not answer; it is asked again.
+    QueueFailed {
+        /// The queue.
+        environment: EnvironmentId,
+        /// How often in a row.
+        failures: u32,
+        /// Why.
+        reason: Arc<str>,
+    },
     /// A queue will not be asked any more.
     QueueRefused {
         /// The queue.
@@ -169,6 +183,13 @@ impl Notice {
             Self::Poller { environment, from, to } => {
                 tracing::debug!(remuda.environment.id = %environment, from, to, "poller changed its state");
             }
+            Self::QueueReached { environment } => {
+                tracing::info!(remuda.environment.id = %environment, "the queue answers");
+            }
+            Self::QueueFailed { environment, failures, reason } => tracing::warn!(
+                remuda.environment.id = %environment, failures, error = %reason,
+                "the queue does not answer and is asked again"
+            ),
             Self::QueueRefused { environment, reason } => tracing::error!(
                 remuda.environment.id = %environment, error = %reason,
                 "the queue refuses us, so it is not asked any more: check the environment's id and key"

@@ -48,6 +48,8 @@ pub(crate) struct Poller {
 pub(crate) struct State {
     machine: machine::State,
     slot: Option<OwnedSemaphorePermit>,
+    /// Whether the queue answered when it was asked last, as far as people know.
+    reached: bool,
     tasks: Tasks<Slot>,
     rng: SmallRng,
     span: Span,
@@ -70,6 +72,7 @@ impl Actor for Poller {
         Ok(State {
             machine: machine::State::Waiting,
             slot: None,
+            reached: false,
             tasks: Tasks::new(),
             rng: self.context.rng(&self.environment),
             span: tracing::info_span!(parent: None, "poller", remuda.environment.id = %self.environment),
@@ -122,6 +125,7 @@ impl Poller {
     }
 
     fn advance(&self, me: &ActorRef<PollerMsg>, event: Event, state: &mut State) {
+        self.tell(&event, state);
         let (from, mut effects) = (state.machine.name(), Vec::new());
         if let Err(illegal) = state.machine.step(event, &self.context.settings.poller, &mut effects) {
             self.context.illegal(illegal);
@@ -132,6 +136,24 @@ impl Poller {
             self.context.notices.publish(Notice::Poller { environment, from, to });
         }
         self.perform_all(me, effects, state);
+    }
+
+    /// Tells people when the queue begins or ceases to answer.
+    fn tell(&self, event: &Event, state: &mut State) {
+        let environment = || self.environment.clone();
+        match event {
+            Event::Claimed | Event::Empty { .. } if !state.reached => {
+                state.reached = true;
+                self.context.notices.publish(Notice::QueueReached { environment: environment() });
+            }
+            Event::Failed(fault) if fault.class.is_retryable() => {
+                state.reached = false;
+                let failures = state.machine.failures() + 1;
+                let reason = Arc::clone(&fault.message);
+                self.context.notices.publish(Notice::QueueFailed { environment: environment(), failures, reason });
+            }
+            _ => {}
+        }
     }
 
     fn perform_all(&self, me: &ActorRef<PollerMsg>, effects: Vec<Effect>, state: &mut State) {

@@ -147,6 +147,14 @@ pub enum Effect {
 }
 
 impl State {
+    /// Polls that failed in a row.
+    pub fn failures(&self) -> u32 {
+        match self {
+            Self::Polling { failures } | Self::BackingOff { failures } => *failures,
+            Self::Waiting | Self::Pacing | Self::Stopped(_) => 0,
+        }
+    }
+
     /// A poller that has just started.
     pub fn start(effects: &mut Vec<Effect>) -> Self {
         effects.push(Effect::AcquireSlot);

@@ -1,0 +1,58 @@
+//! The command line: raw arguments, and one module per command.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use crate::report::{Exit, Failure};
+
+mod demo;
+mod emulator;
+mod interactive;
+mod logging;
+mod run;
+mod table;
+mod transcript;
+
+/// Runs the tool calls of Claude Managed Agents sessions in sandboxes of your own.
+#[derive(Debug, Parser)]
+#[command(name = "remuda", version, disable_help_subcommand = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve an environment: claim its sessions and run their tool calls.
+    Run(run::RunArguments),
+    /// Show what remuda does, on a control plane of its own: no account, no root, nothing to set up.
+    Demo(demo::DemoArguments),
+    /// Run a control plane to develop and test against.
+    Emulator(emulator::EmulatorCommand),
+}
+
+/// Reads the arguments, of which the first is the program's name, and does what they say.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are asked for; everything else is a mistake.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Clean };
+            let _ = error.print();
+            return exit;
+        }
+    };
+    let done = match arguments.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Emulator(arguments) => emulator::emulator(arguments),
+    };
+    done.unwrap_or_else(|failure| failure.report())
+}
+
+/// A runtime for a command.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::GaveUp, anyhow::Error::new(error).context("could not start the runtime")))
+}

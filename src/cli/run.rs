@@ -1,0 +1,299 @@
+//! `remuda run`: serves an environment until it is told to stop.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use rand::RngExt as _;
+use remuda_actors::ids::EnvironmentId;
+use remuda_actors::notice::Notice;
+use remuda_actors::ports::Volatile;
+use remuda_actors::secret::Secret;
+use remuda_actors::{Ports, Settings, Tree};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::logging::{self, LogFormat};
+use crate::cma;
+use crate::launch::{Isolation, Limits, Network};
+use crate::providers::local::{self, LocalProvider};
+use crate::report::{Exit, Failure};
+use crate::shutdown::Signals;
+use crate::state_dir::StateDir;
+
+/// How long the queue may take to answer for the first time before the process gives up.
+const FIRST_ANSWER: Duration = Duration::from_secs(30);
+
+/// Where the key is taken from if no file is named.
+const KEY_VARIABLE: &str = "ANTHROPIC_ENVIRONMENT_KEY";
+
+/// Sandboxes that share a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Provider {
+    /// On this host, out of Linux namespaces; nothing to install.
+    #[default]
+    Local,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// The environment to serve (`env_…`).
+    #[arg(long, env = "ANTHROPIC_ENVIRONMENT_ID", value_name = "ID")]
+    environment_id: String,
+
+    /// A file that holds the environment's key, `-` for standard input. Without it the key is taken from
+    /// ANTHROPIC_ENVIRONMENT_KEY; it is never an argument, since everyone on a host can read those.
+    #[arg(long, value_name = "FILE")]
+    environment_key_file: Option<PathBuf>,
+
+    /// The control plane's address.
+    #[arg(long, env = "ANTHROPIC_BASE_URL", value_name = "URL", default_value = "https://api.anthropic.com")]
+    base_url: String,
+
+    /// Where sandboxes come from.
+    #[arg(long, value_enum, default_value_t)]
+    provider: Provider,
+
+    /// Sessions held at once.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    max_sessions: u32,
+
+    /// How long a session may be idle after its turn before its work item is ended; a later message queues it
+    /// again. 0 means for ever.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    max_idle: Duration,
+
+    /// How long no call must run before a sandbox is put in standby. 0 puts it there at once.
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
+    standby_after: Duration,
+
+    /// Longest time of one tool call, whatever its own limits say.
+    #[arg(long, value_name = "TIME", default_value = "150s", value_parser = humantime::parse_duration)]
+    call_timeout: Duration,
+
+    /// How long sessions may take to finish their turn when the process is told to stop.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    grace: Duration,
+
+    /// Where everything is kept that outlives the process. By default `/var/lib/remuda` for root, and
+    /// `$XDG_STATE_HOME/remuda` or `~/.local/state/remuda` for everyone else.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// Names this process to the queue; must be unique. By default the host's name and a random number.
+    #[arg(long, value_name = "ID")]
+    worker_id: Option<String>,
+
+    /// How log lines look. RUST_LOG says which there are.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+
+    #[command(flatten)]
+    sandbox: SandboxArguments,
+}
+
+/// What local sandboxes are like.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Local sandboxes")]
+pub(super) struct SandboxArguments {
+    /// How sandboxes are kept apart from the host. `none` keeps nothing apart.
+    #[arg(long, value_enum, default_value_t)]
+    isolation: Isolation,
+
+    /// What sandboxes can reach: only themselves, or whatever the host can.
+    #[arg(long, value_enum, default_value_t)]
+    sandbox_network: Network,
+
+    /// Processes and threads of one sandbox.
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(16..))]
+    sandbox_processes: u64,
+
+    /// Memory of one sandbox, in MiB; of each process, where no memory cgroup can be had.
+    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(64..=1 << 24))]
+    sandbox_memory: u64,
+
+    /// The largest file in a sandbox, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    sandbox_file_size: u64,
+}
+
+impl SandboxArguments {
+    fn limits(&self) -> Limits {
+        Limits {
+            processes: self.sandbox_processes,
+            memory_bytes: self.sandbox_memory << 20,
+            file_bytes: self.sandbox_file_size << 20,
+            ..Limits::default()
+        }
+    }
+}
+
+/// Serves until a signal comes or it cannot go on.
+pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
+    logging::start(arguments.log_format, None);
+    let key = key(&arguments)?;
+    let environment = EnvironmentId::new(arguments.environment_id.as_str());
+    let path = arguments.state_dir.clone().map_or_else(default_state_dir, Ok)?;
+    let state_dir = StateDir::open(&path).map_err(configuration)?;
+    let client = cma::Client::new(cma::Options {
+        base_url: arguments.base_url.clone(),
+        worker_id: arguments.worker_id.clone().unwrap_or_else(worker_id),
+        queues: vec![cma::Queue { environment: environment.clone(), key }],
+    });
+    let provider = match arguments.provider {
+        Provider::Local => local_provider(&state_dir, &arguments.sandbox)?,
+    };
+    let ports = Ports {
+        control: Arc::new(client.map_err(configuration)?),
+        provider: Arc::new(provider),
+        journal: Arc::new(Volatile),
+    };
+    let settings = settings(&arguments, &state_dir, environment);
+    let grace = arguments.grace;
+    super::runtime()?.block_on(serve(ports, settings, grace))
+}
+
+async fn serve(ports: Ports, settings: Settings, grace: Duration) -> Result<Exit, Failure> {
+    let environments = settings.environments.clone();
+    let mut signals = Signals::listen()
+        .map_err(|error| Failure::new(Exit::GaveUp, anyhow::Error::new(error).context("could not listen for signals")))?;
+    let tree = Tree::start(ports, settings).await.map_err(configuration)?;
+    let notices = tree.subscribe();
+    tracing::info!(environments = ?environments, "serving; SIGTERM drains, a second one aborts");
+    let refused = tokio::select! {
+        biased;
+        () = signals.next() => None,
+        ended = tree.ended() => {
+            ended.map_err(|error| Failure::new(Exit::GaveUp, error))?;
+            return Ok(Exit::Clean);
+        }
+        refused = watch(notices, environments.len()) => Some(refused),
+    };
+    tracing::info!(grace = ?grace, "draining");
+    let drained = tokio::select! {
+        biased;
+        () = signals.next() => {
+            tracing::warn!("aborted: sandboxes that are left are deleted at the next start");
+            return Ok(Exit::HandedBack);
+        }
+        drained = tree.drain(grace) => drained,
+    };
+    match refused {
+        Some(failure) => Err(failure),
+        None if drained.handed_back + drained.killed > 0 => {
+            let (handed_back, killed) = (drained.handed_back, drained.killed);
+            tracing::warn!(handed_back, killed, "the grace period ran out; their items lapse to other workers");
+            Ok(Exit::HandedBack)
+        }
+        None => Ok(Exit::Clean),
+    }
+}
+
+/// Waits until there is nothing left to serve: every queue refuses us, or none has answered for the first time.
+async fn watch(mut notices: Receiver<Notice>, queues: usize) -> Failure {
+    let deadline = tokio::time::sleep(FIRST_ANSWER);
+    tokio::pin!(deadline);
+    let (mut reached, mut refused, mut last) = (false, 0, None);
+    loop {
+        let notice = tokio::select! {
+            biased;
+            () = &mut deadline, if !reached => {
+                let last = last.unwrap_or_else(|| "it did not answer".to_owned());
+                let error = anyhow::Error::msg(last).context("could not reach the control plane");
+                return Failure::new(Exit::Unreachable, error)
+                    .hint("check `--base-url`, or ANTHROPIC_BASE_URL, and that this host can reach it");
+            }
+            notice = notices.recv() => notice,
+        };
+        match notice {
+            Ok(Notice::QueueReached { .. }) => reached = true,
+            Ok(Notice::QueueFailed { reason, .. }) => last = Some(reason.to_string()),
+            Ok(Notice::QueueRefused { reason, .. }) => {
+                refused += 1;
+                if refused == queues {
+                    let error = anyhow::Error::msg(reason.to_string()).context("could not poll for work");
+                    return Failure::new(Exit::Configuration, error).hint(format!(
+                        "check `--environment-id`, and that {KEY_VARIABLE} or `--environment-key-file` holds the key of \
+                         that environment"
+                    ));
+                }
+            }
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            // The tree has ended, which somebody else tells.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+fn settings(arguments: &RunArguments, state_dir: &StateDir, environment: EnvironmentId) -> Settings {
+    let mut settings = Settings::new(state_dir.owner().clone(), [environment]);
+    settings.max_sessions = arguments.max_sessions as usize;
+    settings.seed = rand::rng().random();
+    settings.session.max_idle = Some(arguments.max_idle).filter(|idle| !idle.is_zero());
+    settings.sandbox.standby_after = Some(arguments.standby_after);
+    settings.deadlines.call = arguments.call_timeout;
+    settings
+}
+
+/// Sandboxes on this host, started from this very program.
+pub(super) fn local_provider(state_dir: &StateDir, arguments: &SandboxArguments) -> Result<LocalProvider, Failure> {
+    let options = local::Options {
+        dir: state_dir.sandboxes(),
+        program: program()?,
+        arguments: vec!["hand".to_owned()],
+        owner: state_dir.owner().clone(),
+        isolation: arguments.isolation,
+        network: arguments.sandbox_network,
+        limits: arguments.limits(),
+    };
+    LocalProvider::new(options).map_err(configuration)
+}
+
+/// This very program; not by its path, under which another version may be by now.
+pub(super) fn program() -> Result<PathBuf, Failure> {
+    Ok(PathBuf::from("/proc/self/exe"))
+}
+
+fn configuration(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::new(Exit::Configuration, error)
+}
+
+/// The environment's key, from wherever it is.
+fn key(arguments: &RunArguments) -> Result<Secret, Failure> {
+    let text = match &arguments.environment_key_file {
+        Some(path) if path.as_os_str() == "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("could not read the key from standard input").map(|_| text)
+        }
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("could not read the key from {}", path.display())),
+        None => std::env::var(KEY_VARIABLE).with_context(|| format!("{KEY_VARIABLE} is not set")),
+    };
+    let text = text.map_err(|error| {
+        configuration(error).hint(format!("set {KEY_VARIABLE}, or name a file with `--environment-key-file`"))
+    })?;
+    let key = text.trim();
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let what = "the environment key is not one: expected one line of printable characters without spaces";
+        return Err(Failure::say(Exit::Configuration, what).hint("copy it again from the Console, `sk-ant-oat01-…`"));
+    }
+    Ok(Secret::new(key))
+}
+
+fn default_state_dir() -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/remuda"));
+    }
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || absolute("HOME").map(|home| home.join(".local/state"));
+    absolute("XDG_STATE_HOME").or_else(home).map(|state| state.join("remuda")).ok_or_else(|| {
+        Failure::say(Exit::Configuration, "there is no home directory to keep state in").hint("name a folder with `--state-dir`")
+    })
+}
+
+fn worker_id() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}-{:012x}", rand::rng().random::<u64>() >> 16)
+}

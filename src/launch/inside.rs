@@ -1,0 +1,136 @@
+//! Process 1 of a sandbox: builds what the sandbox sees, gives up every privilege, and becomes the hand.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use rustix::process::{Resource, Rlimit, Signal};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::outside::{failed, no_capabilities, say};
+use super::spec::{Folder, Isolation, Network, Refusal, Spec};
+use super::{loopback, mounts};
+use crate::hand::server::{Listen, ServeOptions, run};
+
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the launcher tells process 1, on its standard input.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Orders {
+    pub(super) spec: Spec,
+    pub(super) token: String,
+}
+
+/// The folders of a sandbox as its own processes see them.
+struct View {
+    workspace: PathBuf,
+    memory: PathBuf,
+    tmp: PathBuf,
+    run: PathBuf,
+}
+
+/// Runs process 1 of a sandbox.
+pub fn inside() -> ExitCode {
+    let prepared = prepare();
+    let (view, token) = match prepared {
+        Ok(prepared) => prepared,
+        Err(refusal) => {
+            eprintln!("error: {}", refusal.message);
+            say(&refusal);
+            return ExitCode::FAILURE;
+        }
+    };
+    let options = ServeOptions {
+        listen: Listen::Unix(view.run.join("hand.sock")),
+        token: Some(token),
+        environment: environment(&view),
+        state_dir: view.run.join("calls"),
+        workdir: view.workspace,
+        allow_roots: vec![view.memory],
+        read_only_roots: Vec::new(),
+    };
+    let served = run(options, |_| ready(), std::future::pending());
+    if let Err(error) = served {
+        let refusal = failed("start the hand")(io::Error::other(error));
+        eprintln!("error: {}", refusal.message);
+        say(&refusal);
+    }
+    ExitCode::FAILURE
+}
+
+fn prepare() -> Result<(View, SecretString), Refusal> {
+    let refuse = |what: &'static str| move |error: rustix::io::Errno| failed(what)(error.into());
+    // Before the orders are read: a launcher that died since has not sent any.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(refuse("be tied to the launcher"))?;
+    let orders: Orders = serde_json::from_reader(io::stdin().lock())
+        .map_err(|error| failed("read the launcher's orders")(error.into()))?;
+    let Orders { spec, token } = orders;
+    let view = match spec.isolation {
+        Isolation::Namespaces => {
+            rustix::system::sethostname(b"sandbox").map_err(refuse("set the sandbox's host name"))?;
+            if spec.network == Network::None {
+                loopback::up().map_err(failed("bring the sandbox's loopback up"))?;
+            }
+            mounts::build(&spec)?;
+            let root = Path::new("/");
+            View {
+                workspace: root.join("workspace"),
+                memory: root.join("mnt/memory"),
+                tmp: root.join("tmp"),
+                run: root.join("run/remuda"),
+            }
+        }
+        Isolation::None => {
+            let here = std::env::current_dir().map_err(failed("find the sandbox's folder"))?;
+            let here = Folder(&here);
+            View { workspace: here.workspace(), memory: here.memory(), tmp: here.tmp(), run: here.run() }
+        }
+    };
+    limit(&spec).map_err(refuse("set the sandbox's limits"))?;
+    rustix::thread::clear_ambient_capability_set().map_err(refuse("give up privileges"))?;
+    rustix::thread::set_capabilities(None, no_capabilities()).map_err(refuse("give up privileges"))?;
+    rustix::thread::set_no_new_privs(true).map_err(refuse("give up privileges"))?;
+    Ok((view, SecretString::from(token)))
+}
+
+/// The limits that every process of the sandbox inherits. Those of the sandbox as a whole are its cgroup's.
+fn limit(spec: &Spec) -> rustix::io::Result<()> {
+    let limits = &spec.limits;
+    let set = |resource, value| {
+        // A limit that is lower already cannot be raised, and need not be.
+        let value = rustix::process::getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
+        rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
+    };
+    // Counted per user within the sandbox's user namespace, so it concerns this sandbox alone. Without one it
+    // would count all of the host user's processes.
+    if spec.isolation == Isolation::Namespaces {
+        set(Resource::Nproc, limits.processes)?;
+    }
+    // Not the address space: runtimes reserve far more of that than they ever use.
+    set(Resource::Data, limits.memory_bytes)?;
+    set(Resource::Fsize, limits.file_bytes)?;
+    set(Resource::Nofile, limits.open_files)?;
+    set(Resource::Core, 0)
+}
+
+/// The environment of every tool: nothing of the host's.
+fn environment(view: &View) -> Vec<(OsString, OsString)> {
+    let plain = [("PATH", PATH), ("USER", "agent"), ("LOGNAME", "agent"), ("SHELL", "/bin/bash"), ("LANG", "C.UTF-8")];
+    let plain = plain.into_iter().map(|(name, value)| (name.into(), value.into()));
+    let folders = [("HOME", &view.workspace), ("TMPDIR", &view.tmp)];
+    let folders = folders.into_iter().map(|(name, path)| (name.into(), path.clone().into_os_string()));
+    plain.chain(folders).collect()
+}
+
+/// Tells whoever waits, and lets go of the streams that lead outside.
+fn ready() {
+    say(&"ready");
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+}

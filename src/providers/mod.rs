@@ -1,0 +1,3 @@
+//! Where sandboxes come from.
+
+pub mod local;
