@@ -137,7 +137,7 @@ impl Calls {
             Some(State::Running) => Some(CallStatus::Running),
             Some(State::Finished(Stored { result, run_us })) => Some(CallStatus::Finished { result, run_us }),
             None => match self.0.journal.look_up(id)? {
-                Known::Unknown { .. } | Known::Damaged { .. } | Known::Started => Some(CallStatus::Unknown),
+                Known::Unknown { .. } | Known::Started { .. } => Some(CallStatus::Unknown),
                 Known::Finished { .. } => Some(match self.load(id).await {
                     Ok(Stored { result, run_us }) => CallStatus::Finished { result, run_us },
                     Err(_) => CallStatus::Unknown,
@@ -150,7 +150,7 @@ impl Calls {
     }
 
     /// Cancels a call and waits until it has ended. One that has not come yet will not run when it does.
-    pub(crate) async fn cancel(&self, id: &CallId) -> CallStatus<Arc<RawValue>> {
+    pub(crate) async fn cancel(&self, id: &CallId) -> Result<CallStatus<Arc<RawValue>>, Error> {
         let state = {
             let table = self.0.table.lock();
             match table.live.get(id) {
@@ -161,7 +161,8 @@ impl Calls {
                 None => {
                     if self.0.journal.look_up(id).is_none() {
                         let result = raw(&ToolResult::error(CANCELLED));
-                        self.0.journal.finish(id, None, Stored { result, run_us: 0 });
+                        let forbidden = self.0.journal.forbid(id, Stored { result, run_us: 0 });
+                        forbidden.map_err(|error| Error::new(ErrorCode::JournalFull, error.to_string()))?;
                     }
                     None
                 }
@@ -170,7 +171,7 @@ impl Calls {
         if let Some(state) = state {
             settled(state).await;
         }
-        self.status(id).await.unwrap_or(CallStatus::Unknown)
+        Ok(self.status(id).await.unwrap_or(CallStatus::Unknown))
     }
 
     /// The live calls, oldest first.
@@ -283,13 +284,11 @@ impl Calls {
                 same(id, recorded, digest)?;
                 self.load(id).await.unwrap_or_else(unreadable)
             }
-            Known::Unknown { digest: recorded } => {
-                same(id, recorded, digest)?;
+            // Only a defect leaves a call started that is not live.
+            Known::Unknown { digest: recorded } | Known::Started { digest: recorded } => {
+                same(id, Some(recorded), digest)?;
                 answer(UNKNOWN.to_owned())
             }
-            Known::Damaged { why } => unreadable(why),
-            // Only the death of the task that ran it leaves a call started and not live.
-            Known::Started => answer(UNKNOWN.to_owned()),
             Known::Ended => answer(ENDED.to_owned()),
         };
         Ok(CallReply { origin: Origin::Journal, result: stored.result, run_us: stored.run_us })
@@ -377,7 +376,7 @@ impl Running {
 }
 
 /// Runs a file tool on a thread that may block, but not for longer than its limit says.
-pub(crate) async fn run_blocking(running: Arc<Running>, tool: FileTool, sandbox: &Arc<Sandbox>) {
+pub(crate) async fn run_blocking(running: Arc<Running>, tool: Box<FileTool>, sandbox: &Arc<Sandbox>) {
     let name = tool.name();
     let (worker, sandbox) = (Arc::clone(&running), Arc::clone(sandbox));
     let work = tokio::task::spawn_blocking(move || {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
@@ -43,6 +43,9 @@ const KEEP_IDLE: Duration = Duration::from_secs(2);
 /// Largest answer to a call that is taken in, in bytes: the largest PDF in base64 has 28 million.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
+/// Largest refusal that is taken in, in bytes.
+const MAX_REFUSAL_BYTES: usize = 64 << 10;
+
 /// After how long of silence a TCP peer is asked whether it is still there, how often, and how many
 /// unanswered questions mean that it is not.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
@@ -71,6 +74,12 @@ pub enum ClientError {
     /// The hand refused.
     #[error("the hand refused the request")]
     Refused(#[source] wire::Error),
+    /// The answer is larger than it may be.
+    #[error("the answer of the hand has more than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
     /// The answer cannot be read, or comes from a hand of another protocol version.
     #[error("the answer of the hand cannot be used: {0}")]
     Unreadable(String),
@@ -80,7 +89,7 @@ impl ClientError {
     /// Whether the hand may have acted on the request although it failed.
     pub fn is_ambiguous(&self) -> bool {
         match self {
-            Self::Broken(_) | Self::TimedOut { .. } | Self::Unreadable(_) => true,
+            Self::Broken(_) | Self::TimedOut { .. } | Self::TooLarge { .. } | Self::Unreadable(_) => true,
             Self::Unreached(_) | Self::Refused(_) => false,
         }
     }
@@ -212,7 +221,7 @@ impl HandClient {
     /// The contents of the file at `path`, which may have `limit` bytes.
     ///
     /// # Errors
-    /// [`ClientError::Broken`] also when the file is larger than `limit`.
+    /// [`ClientError::TooLarge`] when the file is larger than `limit`.
     ///
     /// # Cancel safety
     /// It can be dropped at any time.
@@ -283,8 +292,13 @@ impl HandClient {
                 if unsent { ClientError::Unreached(error) } else { ClientError::Broken(error) }
             })?;
             let status = response.status();
+            let limit = if status.is_success() { limit } else { MAX_REFUSAL_BYTES };
             let body = Limited::new(response.into_body(), limit).collect().await;
-            Ok((status, body.map_err(ClientError::Broken)?.to_bytes()))
+            let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+                true => ClientError::TooLarge { limit },
+                false => ClientError::Broken(error),
+            })?;
+            Ok((status, body.to_bytes()))
         });
         let (status, body) = answered.await?;
         Shared::keep(&self.0, sender);

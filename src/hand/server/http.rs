@@ -56,7 +56,7 @@ impl Service {
                     Some(status) => Ok(json(StatusCode::OK, &status)),
                     None => Err(Error::new(ErrorCode::NotFound, format!("no call {id} has been heard of"))),
                 },
-                Method::DELETE => Ok(json(StatusCode::OK, &self.calls.cancel(&id).await)),
+                Method::DELETE => Ok(json(StatusCode::OK, &self.calls.cancel(&id).await?)),
                 _ => Err(no_route(&request)),
             };
         }

@@ -57,14 +57,16 @@ impl Glob {
         });
         let root = match opened {
             Ok(root) => root,
-            Err(PathError::System(Errno::NOENT | Errno::NOTDIR)) => return Ok(ToolResult::ok(NO_MATCHES)),
+            Err(PathError::System(Errno::NOENT | Errno::NOTDIR) | PathError::Outside { .. }) => {
+                return Ok(ToolResult::ok(NO_MATCHES));
+            }
             Err(error) => return Err(failed(error)),
         };
         let mut newest = Newest::default();
         if self.pattern.includes_start
             && let Ok(stat) = fstat(&root)
         {
-            newest.add((stat.st_mtime, stat.st_mtime_nsec as u64), start.clone());
+            newest.add((stat.st_mtime, stat.st_mtime_nsec), start.clone());
         }
         let walked = walk(&root, TOOL, limits, |entry| {
             if self.pattern.matches(entry)
@@ -81,7 +83,7 @@ impl Glob {
 }
 
 /// When the entry was last modified; none if it leads out of `base` or nowhere.
-fn modified(entry: &Entry<'_>, start: &Path, base: &Path, confinement: &Confinement) -> Option<(i64, u64)> {
+fn modified(entry: &Entry<'_>, start: &Path, base: &Path, confinement: &Confinement) -> Option<Modified> {
     let stat = if entry.kind == FileType::Symlink {
         let target = confinement.at(&start.join(entry.relative), |place| {
             if !place.path.starts_with(base) {
@@ -93,7 +95,7 @@ fn modified(entry: &Entry<'_>, start: &Path, base: &Path, confinement: &Confinem
     } else {
         statat(entry.folder, entry.name, AtFlags::SYMLINK_NOFOLLOW).ok()?
     };
-    Some((stat.st_mtime, stat.st_mtime_nsec as u64))
+    Some((stat.st_mtime, stat.st_mtime_nsec))
 }
 
 #[derive(Debug)]
@@ -156,16 +158,22 @@ fn compile(glob: &str) -> Result<GlobMatcher, String> {
     built.map(|glob| glob.compile_matcher()).map_err(|error| format!("invalid pattern: {}", error.kind()))
 }
 
+/// A time of modification, in seconds and nanoseconds.
+type Modified = (i64, u64);
+
+/// A path to be returned. The greatest is the newest, and of equally old ones the first by name.
+type Dated = (Modified, Reverse<PathBuf>);
+
 /// The newest paths found so far.
 #[derive(Default)]
 struct Newest {
-    /// The one to go first is on top: the oldest, and of equally old ones the last by name.
-    kept: BinaryHeap<Reverse<((i64, u64), Reverse<PathBuf>)>>,
+    /// The least is on top, to go first.
+    kept: BinaryHeap<Reverse<Dated>>,
     found: usize,
 }
 
 impl Newest {
-    fn add(&mut self, modified: (i64, u64), path: PathBuf) {
+    fn add(&mut self, modified: Modified, path: PathBuf) {
         self.found += 1;
         self.kept.push(Reverse((modified, Reverse(path))));
         if self.kept.len() > MAX_RESULTS {
@@ -189,7 +197,7 @@ impl Newest {
     }
 }
 
-fn line(Reverse((_, Reverse(path))): Reverse<((i64, u64), Reverse<PathBuf>)>) -> String {
+fn line(Reverse((_, Reverse(path))): Reverse<Dated>) -> String {
     // A path that is no text cannot be named to a tool anyway.
     path.display().to_string()
 }

@@ -180,7 +180,8 @@ impl<'a> Search<'a> {
         let Found { mut text, partly } = self.found;
         let truncated = text.len() > MAX_OUTPUT_BYTES;
         if truncated {
-            text.truncate(text.floor_char_boundary(MAX_OUTPUT_BYTES));
+            let end = (0..=MAX_OUTPUT_BYTES).rev().find(|end| text.is_char_boundary(*end));
+            text.truncate(end.unwrap_or(0));
         }
         let mut text = text.trim_end_matches('\n').to_owned();
         let mut add = |line: String| {

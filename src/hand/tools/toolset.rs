@@ -19,7 +19,7 @@ pub(crate) enum Tool {
     /// Runs in the shell of its thread.
     Bash(Bash),
     /// Runs in the hand itself.
-    File(FileTool),
+    File(Box<FileTool>),
 }
 
 /// A tool that works on files by itself, blocking its thread meanwhile.
@@ -37,17 +37,21 @@ impl Tool {
     pub(crate) fn parse(name: &str, input: Value) -> Result<Self, ToolResult> {
         let parsed = match name {
             "bash" => Bash::parse(input).map(Self::Bash),
-            "read" => Read::parse(input).map(|tool| Self::File(FileTool::Read(tool))),
-            "write" => Write::parse(input).map(|tool| Self::File(FileTool::Write(tool))),
-            "edit" => Edit::parse(input).map(|tool| Self::File(FileTool::Edit(tool))),
-            "glob" => Glob::parse(input).map(|tool| Self::File(FileTool::Glob(tool))),
-            "grep" => Grep::parse(input).map(|tool| Self::File(FileTool::Grep(tool))),
+            "read" => Read::parse(input).map(|tool| Self::file(FileTool::Read(tool))),
+            "write" => Write::parse(input).map(|tool| Self::file(FileTool::Write(tool))),
+            "edit" => Edit::parse(input).map(|tool| Self::file(FileTool::Edit(tool))),
+            "glob" => Glob::parse(input).map(|tool| Self::file(FileTool::Glob(tool))),
+            "grep" => Grep::parse(input).map(|tool| Self::file(FileTool::Grep(tool))),
             _ => {
                 let known = "bash, read, write, edit, glob, grep";
                 return Err(ToolResult::error(format!("unknown tool {name:?}; this sandbox has {known}")));
             }
         };
         parsed.map_err(ToolResult::from)
+    }
+
+    fn file(tool: FileTool) -> Self {
+        Self::File(Box::new(tool))
     }
 }
 
