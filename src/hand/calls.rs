@@ -38,7 +38,7 @@ pub(crate) const MAX_LIVE_BYTES: usize = 64 << 20;
 /// Reading tools that run at once. Each can hold a file of 20 MiB and its base64.
 const MAX_READERS: usize = 4;
 
-/// How long after its limit a file tool that does not look at it, stuck in the kernel, is given up on.
+/// How long after its end a file tool that does not look at its limits, stuck in the kernel, is waited for.
 const STUCK_GRACE: Duration = Duration::from_secs(2);
 
 /// Why the answer of an earlier call cannot be had; its text is the answer instead.
@@ -383,17 +383,16 @@ pub(crate) async fn run_blocking(running: Arc<Running>, tool: Box<FileTool>, san
         worker.finish(tool.run(&sandbox.confinement, &worker.limits));
     });
     let stuck = async {
-        match running.limits.time {
-            Some((_, end)) => tokio::time::sleep_until((end + STUCK_GRACE).into()).await,
-            None => std::future::pending().await,
-        }
+        running.limits.over().await;
+        tokio::time::sleep(STUCK_GRACE).await;
     };
     tokio::select! {
         done = work => if done.is_err() {
             running.finish(ToolResult::error(format!("{name}: the tool broke down; this is a defect of the hand")));
         },
         () = stuck => running.finish(ToolResult::error(format!(
-            "{name}: timed out, and it cannot be stopped; whether it still takes effect is not known"
+            "{name}: its time is up or it was cancelled, but it cannot be stopped; whether it still takes \
+             effect is not known"
         ))),
     }
 }

@@ -107,7 +107,7 @@ struct Shared {
     idle: Mutex<Idle>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Address {
     Unix(PathBuf),
     Tcp(SocketAddr),
@@ -126,35 +126,35 @@ struct Idle {
 impl HandClient {
     /// A hand on a unix socket. Nothing is opened yet.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self::new(Address::Unix(path.into()), None)
+        Self::new(Address::Unix(path.into()), None, DEFAULT_DEADLINE)
     }
 
     /// A hand on TCP, which wants `token`. Nothing is opened yet.
     pub fn tcp(address: SocketAddr, token: &SecretString) -> Self {
-        Self::new(Address::Tcp(address), Some(token))
+        Self::new(Address::Tcp(address), None, DEFAULT_DEADLINE).with_token(token)
     }
 
-    fn new(address: Address, token: Option<&SecretString>) -> Self {
-        let authorization = token.and_then(|token| {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret())).ok()?;
+    fn new(address: Address, authorization: Option<HeaderValue>, deadline: Duration) -> Self {
+        Self(Arc::new(Shared { address, authorization, deadline, idle: Mutex::default() }))
+    }
+
+    /// The same hand, which wants `token` also on a unix socket. A token that cannot stand in a header is
+    /// not sent, and refused by the hand.
+    #[must_use]
+    pub fn with_token(self, token: &SecretString) -> Self {
+        let authorization = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
+        let authorization = authorization.ok().map(|mut value| {
             value.set_sensitive(true);
-            Some(value)
+            value
         });
-        let idle = Mutex::default();
-        Self(Arc::new(Shared { address, authorization, deadline: DEFAULT_DEADLINE, idle }))
+        Self::new(self.0.address.clone(), authorization, self.0.deadline)
     }
 
     /// The same hand with another deadline, for connecting and for every request but a running call.
     /// Default 10 s.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
-        let Shared { address, authorization, .. } = &*self.0;
-        let address = match address {
-            Address::Unix(path) => Address::Unix(path.clone()),
-            Address::Tcp(address) => Address::Tcp(*address),
-        };
-        let authorization = authorization.clone();
-        Self(Arc::new(Shared { address, authorization, deadline, idle: Mutex::default() }))
+        Self::new(self.0.address.clone(), self.0.authorization.clone(), deadline)
     }
 
     /// Runs a call, or finds out what became of it, and waits for its answer as long as it takes.

@@ -15,7 +15,6 @@
 //! Calls that change nothing: they run beside the lanes ([`calls`](super::calls)).
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +28,7 @@ use tokio::time::timeout;
 use super::calls::{Ticket, run_blocking};
 use super::children::{Children, Exit};
 use super::confine::Confinement;
+use super::environment::Environment;
 use super::shell::{Ended, Output, Shell};
 use super::tools::bash::Bash;
 use super::tools::limits::Limits;
@@ -49,8 +49,7 @@ const ROOM_WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct Sandbox {
     pub(crate) children: Arc<Children>,
     pub(crate) confinement: Confinement,
-    /// The whole environment of a shell.
-    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) environment: Environment,
 }
 
 /// The lanes of all threads. Cheap to clone.

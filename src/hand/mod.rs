@@ -15,6 +15,7 @@ mod children;
 pub mod cli;
 pub mod client;
 mod confine;
+pub mod environment;
 mod journal;
 mod lane;
 mod procfs;

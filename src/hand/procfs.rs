@@ -23,6 +23,8 @@ struct Process {
     parent: i32,
     session: i32,
     zombie: bool,
+    /// When it was started, in ticks since the machine was: what tells two bearers of a number apart.
+    started: u64,
 }
 
 impl Process {
@@ -34,7 +36,9 @@ impl Process {
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
-        Some(Self { pid, parent, session, zombie: matches!(state, "Z" | "X") })
+        // The 22nd field of all; the session is the sixth.
+        let started = fields.nth(15)?.parse().ok()?;
+        Some(Self { pid, parent, session, zombie: matches!(state, "Z" | "X"), started })
     }
 
     fn read(pid: i32) -> Option<Self> {
@@ -60,47 +64,37 @@ fn processes() -> io::Result<Vec<Process>> {
 ///
 /// A process that moved to a session of its own (`setsid`) is not part of it any more and lives on.
 pub(crate) fn kill_session(leader: Pid) -> io::Result<()> {
-    kill_all(|process| process.session == leader.as_raw_nonzero().get())
+    let session = leader.as_raw_nonzero().get();
+    kill_all(|all| all.iter().filter(|process| process.session == session).copied().collect())
 }
 
 /// Kills every descendant of this process, until none is left.
 pub(crate) fn kill_descendants() -> io::Result<()> {
     let own = getpid().as_raw_nonzero().get();
-    for _ in 0..MAX_KILL_PASSES {
-        let all = processes()?;
-        let mut ends = descendants(&all, own);
-        ends.retain(|process| !process.zombie);
-        if ends.is_empty() {
-            return Ok(());
-        }
-        for process in ends {
-            kill(process, |_| true);
-        }
-    }
-    Ok(())
+    kill_all(|all| descendants(all, own))
 }
 
-fn kill_all(ends: impl Fn(&Process) -> bool) -> io::Result<()> {
+fn kill_all(chosen: impl Fn(&[Process]) -> Vec<Process>) -> io::Result<()> {
     for _ in 0..MAX_KILL_PASSES {
-        let mut left = processes()?;
-        left.retain(|process| !process.zombie && ends(process));
+        let mut left = chosen(&processes()?);
+        left.retain(|process| !process.zombie);
         if left.is_empty() {
             break;
         }
         for process in left {
-            kill(process, &ends);
+            kill(process);
         }
     }
     Ok(())
 }
 
-/// Kills one process, unless its number has come to mean another one that `still` does not name.
-fn kill(process: Process, still: impl Fn(&Process) -> bool) {
+/// Kills one process, unless its number has come to mean another one.
+fn kill(process: Process) {
     let Some(pid) = Pid::from_raw(process.pid) else { return };
     // The descriptor is taken before the second look: from then on the number cannot change its meaning
     // under us. Whatever fails here has ended, or is not ours to end.
     if let Ok(handle) = pidfd_open(pid, PidfdFlags::empty())
-        && Process::read(process.pid).is_some_and(|now| now.parent == process.parent || still(&now))
+        && Process::read(process.pid).is_some_and(|now| now.started == process.started)
     {
         let _ = pidfd_send_signal(handle, Signal::KILL);
     }
@@ -151,16 +145,17 @@ mod tests {
 
     #[test]
     fn a_command_name_cannot_shift_the_fields() {
-        let stat = "42 (a) Z 1 (b)) S 7 42 41 0 -1";
-        let expected = Process { pid: 42, parent: 7, session: 41, zombie: false };
-        assert_eq!(Process::parse(stat), Some(expected));
-        assert_eq!(Process::parse("42 (a) Z 7 42 41").map(|process| process.zombie), Some(true));
+        let rest = "7 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1000";
+        let expected = Process { pid: 42, parent: 7, session: 41, zombie: false, started: 9876 };
+        assert_eq!(Process::parse(&format!("42 (a) Z 1 (b)) S {rest}")), Some(expected));
+        let zombie = Process::parse(&format!("42 (a) Z {rest}")).unwrap();
+        assert!(zombie.zombie);
         assert_eq!(Process::parse("42 a S"), None);
     }
 
     #[test]
     fn descendants_are_found_at_any_depth_and_nobody_else() {
-        let process = |pid, parent| Process { pid, parent, session: 1, zombie: false };
+        let process = |pid, parent| Process { pid, parent, session: 1, zombie: false, started: 0 };
         let all = [process(2, 1), process(3, 2), process(4, 3), process(5, 1), process(6, 9)];
         let mut found: Vec<i32> = descendants(&all, 2).iter().map(|process| process.pid).collect();
         found.sort_unstable();

@@ -30,7 +30,7 @@ pub const MAX_CALL_BYTES: usize = 32 << 20;
 /// Largest file accepted by `PUT /v1/files`, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// Longest call id the hand accepts, in bytes; a journal file is named after it.
+/// Longest id of a call or thread the hand accepts, in bytes; the control plane's have about 30.
 pub const MAX_CALL_ID_BYTES: usize = 128;
 
 /// Most calls queued or running at once; one more is refused with [`ErrorCode::Busy`].

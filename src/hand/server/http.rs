@@ -123,6 +123,10 @@ impl Service {
                 bad(format!("the body must be {{\"tool\": …, \"input\": …}} in JSON: {error}"))
             })?;
         }
+        if request.thread.as_ref().is_some_and(|thread| thread.as_str().len() > MAX_CALL_ID_BYTES) {
+            let message = format!("a thread's id has at most {MAX_CALL_ID_BYTES} bytes");
+            return Err(Error::new(ErrorCode::BadRequest, message));
+        }
         Ok(json(StatusCode::OK, &self.calls.post(id, request, bytes).await?))
     }
 

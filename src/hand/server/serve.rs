@@ -6,7 +6,6 @@
 //! ```
 
 use std::convert::Infallible;
-use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -28,6 +27,7 @@ use super::listener::{Endpoint, Listen, Listener};
 use crate::hand::calls::Calls;
 use crate::hand::children::Children;
 use crate::hand::confine::{Confinement, RootError};
+use crate::hand::environment::Environment;
 use crate::hand::journal::{Journal, JournalError};
 use crate::hand::lane::Sandbox;
 use crate::hand::procfs;
@@ -37,6 +37,9 @@ const MAX_CONNECTIONS: usize = 128;
 
 /// Time a client has for the head of a request, and may leave its connection unused.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long to wait after a client could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Time for cancelled calls to end, and after that for their replies to be sent.
 const CALLS_GRACE: Duration = Duration::from_secs(8);
@@ -63,8 +66,8 @@ pub struct ServeOptions {
     pub read_only_roots: Vec<PathBuf>,
     /// Where the journal is kept; outside every root, and for one hand at a time.
     pub state_dir: PathBuf,
-    /// The whole environment of the shells. `ANTHROPIC_*` variables are left out whatever stands here.
-    pub environment: Vec<(OsString, OsString)>,
+    /// The whole environment of the shells.
+    pub environment: Environment,
 }
 
 /// Why a hand could not start or go on.
@@ -124,8 +127,7 @@ pub async fn serve(
     let failed = |source| ServeError::Listen { listen: options.listen.clone(), source };
     let listener = Listener::open(&options.listen).await.map_err(failed)?;
     let endpoint = listener.endpoint().map_err(failed)?;
-    let environment = scrubbed(options.environment);
-    let sandbox = Arc::new(Sandbox { children, confinement, environment });
+    let sandbox = Arc::new(Sandbox { children, confinement, environment: options.environment });
     let calls = Calls::new(journal, sandbox);
     let service = Arc::new(Service::new(calls.clone(), options.token, Instant::now()));
 
@@ -159,15 +161,15 @@ async fn accept_until(
             let permit = Arc::clone(&room).acquire_owned().await;
             (listener.accept().await, permit)
         };
-        let (stream, permit) = tokio::select! {
+        let (accepted, permit) = tokio::select! {
             () = &mut shutdown => return connections,
             Some(_) = connections.join_next() => continue,
-            (Ok(stream), permit) = next => (stream, permit),
+            accepted = next => accepted,
+        };
+        let Ok(stream) = accepted else {
             // Out of descriptors, most likely; that passes when a connection closes.
-            else => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
         };
         let (service, closing) = (Arc::clone(&service), closing.clone());
         connections.spawn(async move {
@@ -191,15 +193,6 @@ async fn accept_until(
     }
 }
 
-/// The environment without what tools must not see.
-fn scrubbed(environment: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
-    let secret = |name: &OsString| {
-        let name = name.to_string_lossy().to_ascii_uppercase();
-        name.starts_with("ANTHROPIC_")
-    };
-    environment.into_iter().filter(|(name, _)| !secret(name)).collect()
-}
-
 /// [`serve`] on a runtime of its own, one thread and a few for blocking work, until `shutdown` is over.
 ///
 /// # Errors
@@ -220,17 +213,4 @@ pub fn run<S: Future<Output = ()>>(
     // A file tool stuck in the kernel must not keep the process.
     runtime.shutdown_background();
     served
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_credential_of_the_control_plane_reaches_a_shell() {
-        let given = ["PATH", "ANTHROPIC_API_KEY", "anthropic_auth_token", "MY_ANTHROPIC_"];
-        let given = given.iter().map(|name| (OsString::from(name), OsString::from("x"))).collect();
-        let left: Vec<_> = scrubbed(given).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(left, ["PATH", "MY_ANTHROPIC_"]);
-    }
 }

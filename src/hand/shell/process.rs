@@ -12,7 +12,6 @@
 //!   started, whatever became of the parents, unless it made itself a session of its own.
 //! - One command at a time; the caller keeps the order.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Socket;
@@ -32,6 +31,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::framing::Frame;
 use super::output::Output;
 use crate::hand::children::{Children, Exit};
+use crate::hand::environment::Environment;
 use crate::hand::procfs;
 use crate::hand::tools::limits::Limits;
 
@@ -80,17 +80,16 @@ impl Shell {
     pub(crate) fn spawn(
         children: &Arc<Children>,
         workdir: &Path,
-        environment: &[(OsString, OsString)],
+        environment: &Environment,
         output: &Output,
     ) -> io::Result<Self> {
         let (near_end, far_end) = Socket::pair()?;
         near_end.set_nonblocking(true)?;
         let mut command = Command::new(BASH);
+        environment.apply(&mut command);
         command
             .args(["--noprofile", "--norc"])
             .current_dir(workdir)
-            .env_clear()
-            .envs(environment.iter().map(|(name, value)| (name, value)))
             .env("PS1", "")
             .env("PS2", "")
             .env("TERM", "dumb")
@@ -140,21 +139,15 @@ impl Shell {
         let mut looks = 0;
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut time_up = pin!(async {
-            match limits.time {
-                Some((limit, end)) => {
-                    tokio::time::sleep_until(end.into()).await;
-                    limit
-                }
-                None => std::future::pending().await,
-            }
-        });
+        let mut over = pin!(limits.over());
         let ended = loop {
             tokio::select! {
                 // The output comes last, so that a flood of it holds up nothing else.
                 biased;
-                () = limits.cancel.cancelled() => break Ended::Cancelled,
-                limit = &mut time_up => break Ended::TimedOut(limit),
+                () = &mut over => break match limits.time {
+                    Some((limit, _)) if !limits.cancel.is_cancelled() => Ended::TimedOut(limit),
+                    _ => Ended::Cancelled,
+                },
                 count = hear.read_buf(&mut heard) => {
                     if let Some(status) = frame.status(&heard) {
                         break Ended::Status(status);

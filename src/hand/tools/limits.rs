@@ -34,6 +34,23 @@ impl Limits {
         if outer_first { self.clone() } else { own }
     }
 
+    /// Waits until the call has to end.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub(crate) async fn over(&self) {
+        let time_up = async {
+            match self.time {
+                Some((_, end)) => tokio::time::sleep_until(end.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.cancel.cancelled() => {}
+            () = time_up => {}
+        }
+    }
+
     /// Fails once the call has to end.
     pub(crate) fn check(&self, tool: &'static str) -> Result<(), Failure> {
         if self.cancel.is_cancelled() {
