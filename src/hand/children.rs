@@ -139,3 +139,49 @@ impl Children {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Owning the children of the test process would take those of other tests from them, so this runs in a
+    /// process of its own.
+    #[test]
+    fn exits_are_told_in_a_process_of_its_own() {
+        let test = "hand::children::tests::no_exit_is_missed_however_early_and_no_other_owner_is_let_in";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let output = command.args(["--exact", "--ignored", test]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "run by `exits_are_told_in_a_process_of_its_own`"]
+    async fn no_exit_is_missed_however_early_and_no_other_owner_is_let_in() {
+        let (children, reaping) = Children::own().unwrap();
+        assert!(Children::own().is_err());
+        let patience = Duration::from_secs(20);
+        for code in (0..200).map(|number| number % 7) {
+            let mut command = Command::new("/bin/bash");
+            command.args(["-c", &format!("(exit 9) & exit {code}")]);
+            let mut child = children.spawn(command).unwrap();
+            // One whose start fails is waited for by std itself, while the reaper is at work.
+            assert_eq!(
+                children.spawn(Command::new("/does/not/exist")).unwrap_err().kind(),
+                io::ErrorKind::NotFound
+            );
+            let exit = tokio::time::timeout(patience, child.exit.wait_for(Option::is_some)).await;
+            assert_eq!(*exit.unwrap().unwrap(), Some(Exit::Code(code)));
+        }
+        let mut sleeping = Command::new("/bin/bash");
+        sleeping.args(["-c", "sleep 300 & sleep 300"]);
+        let mut child = children.spawn(sleeping).unwrap();
+        children.kill_group(child.pid);
+        let exit = tokio::time::timeout(patience, child.exit.wait_for(Option::is_some)).await;
+        assert_eq!(*exit.unwrap().unwrap(), Some(Exit::Signal(9)));
+        drop(reaping);
+        assert!(Children::own().is_ok());
+    }
+}

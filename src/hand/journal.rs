@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use remuda_actors::ids::CallId;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, fcntl_lock};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -197,7 +197,8 @@ impl Journal {
         let lock_file = directory.join("lock");
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock_file);
         let lock = lock.map_err(at(&lock_file))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        // This kind of lock belongs to the process: a child caught between fork and exec does not hold it on.
+        if fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(JournalError::InUse { path: directory.to_path_buf() });
         }
         let path = directory.join("journal");

@@ -94,15 +94,6 @@ fn the_file_is_rewritten_before_waste_outgrows_use() {
 }
 
 #[test]
-fn a_directory_has_one_hand_at_a_time() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path()).unwrap();
-    assert!(matches!(Journal::open(dir.path()), Err(JournalError::InUse { .. })));
-    drop(journal);
-    assert!(Journal::open(dir.path()).is_ok());
-}
-
-#[test]
 fn a_record_cut_short_by_a_crash_is_cut_off_at_any_byte() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(dir.path()).unwrap();

@@ -184,6 +184,8 @@ async fn a_path_swapped_while_it_is_used_never_leads_outside() {
     std::fs::write(secret.join("only outside"), "secret").unwrap();
     hand.write("d/f", "inside");
     hand.write("file", "inside");
+    hand.write("plain", "inside");
+    hand.output("mkfifo plain.pipe").await;
     symlink(&secret, hand.path("d.link")).unwrap();
     symlink(secret.join("f"), hand.path("file.link")).unwrap();
     let over = Arc::new(AtomicBool::new(false));
@@ -198,6 +200,8 @@ async fn a_path_swapped_while_it_is_used_never_leads_outside() {
             while !over.load(Ordering::Relaxed) {
                 swap("d", "d.link");
                 swap("file", "file.link");
+                // Opened as a file is, a pipe without a writer would be waited for.
+                swap("plain", "plain.pipe");
                 swaps += 1;
             }
             swaps
@@ -212,6 +216,8 @@ async fn a_path_swapped_while_it_is_used_never_leads_outside() {
                 for (tool, input) in [
                     ("read", json!({"file_path": "d/f"})),
                     ("read", json!({"file_path": "file"})),
+                    ("read", json!({"file_path": "plain"})),
+                    ("grep", json!({"pattern": "x", "path": "plain"})),
                     ("write", json!({"file_path": "d/f", "content": "inside"})),
                     ("write", json!({"file_path": format!("d/new{number}"), "content": "inside"})),
                     ("edit", json!({"file_path": "d/f", "old_string": "inside", "new_string": "inside"})),

@@ -128,6 +128,13 @@ impl Hand {
         self.client = HandClient::unix(root.join("s"));
     }
 
+    /// Kills the process group whose number is in the file `name`: what a crashed hand has left behind. In a
+    /// sandbox it would be gone with the hand, which is process 1 there.
+    pub(crate) fn kill_left(&self, name: &str) {
+        let leader = self.read(name).trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process_group(leader.unwrap(), rustix::process::Signal::KILL).unwrap();
+    }
+
     /// Asks the hand to end and waits until it has.
     pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.process);

@@ -84,9 +84,7 @@ async fn a_call_that_was_running_when_the_hand_died_is_unknown_and_never_repeate
     let broken = bounded(asking).await.unwrap().unwrap_err();
     assert!(matches!(broken, ClientError::Broken(_)), "{broken:?}");
     drop(bounded(queued).await);
-    // The sandbox would be gone with its process 1; here what is left of it is ended by hand.
-    let shell = hand.read("shell").trim().parse().ok().and_then(rustix::process::Pid::from_raw).unwrap();
-    let _ = rustix::process::kill_process_group(shell, rustix::process::Signal::KILL);
+    hand.kill_left("shell");
     hand.restart();
     assert_eq!(hand.client.status(&id).await.unwrap(), Some(CallStatus::Unknown));
     let reply = bounded(hand.client.call(&id, &call)).await.unwrap();
@@ -236,7 +234,18 @@ async fn a_result_the_disk_does_not_take_is_kept_in_memory() {
     let first = bounded(hand.client.call(&id, &call)).await.unwrap();
     let second = bounded(hand.client.call(&id, &call)).await.unwrap();
     assert_eq!((second.origin, &second.result), (Origin::Journal, &first.result));
-    hand.crash_and_restart();
+    // Nothing of it is left in the way of the next record, which is shorter.
+    let client = hand.client.clone();
+    let next =
+        tokio::spawn(async move { client.call(&"b".into(), &bash("echo $$ >new; mv new shell; sleep 300")).await });
+    until_running(&hand.client, &"b".into()).await;
+    while !hand.path("shell").exists() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    hand.crash();
+    drop(bounded(next).await);
+    hand.kill_left("shell");
+    hand.restart();
     assert_eq!(hand.client.status(&id).await.unwrap(), Some(CallStatus::Unknown));
     assert!(bounded(hand.client.call(&id, &call)).await.unwrap().result.is_error);
 }

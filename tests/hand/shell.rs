@@ -13,14 +13,16 @@ const KILLED: &str = "the shell and all it had started, background jobs too, wer
 #[tokio::test]
 async fn a_timeout_keeps_the_output_so_far_and_kills_everything() {
     let hand = Hand::start();
-    let command = "sleep 1234 & (sleep 1235 & sleep 1236) & echo before; echo more >&2; sleep 1237";
+    // Orphans, and with job control a job in a process group of its own.
+    let command = "sleep 1234 & (sleep 1235 & sleep 1236) & set -m; sleep 1238 & set +m; \
+                   echo before; echo more >&2; sleep 1237";
     let result = hand.tool("bash", json!({"command": command, "timeout_ms": 300})).await;
     assert!(result.is_error);
     let text = result.text();
     assert_eq!(text, format!("before\nmore\nbash: bash command timed out after 0.3s; {KILLED}"));
     // The hand itself counts what is left of it, and `ps` would only see what the kernel sees.
     assert_eq!(hand.client.health().await.unwrap().background, 0);
-    let left = hand.bash("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 123[4567]'").await;
+    let left = hand.bash("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 123[45678]'").await;
     assert!(left.text().ends_with("\n0"), "{}", left.text());
 }
 
