@@ -248,7 +248,7 @@ impl Lane {
         match ended {
             Ended::Status(_) => self.lanes.mark(&self.thread, Some(Instant::now())),
             Ended::Exited(exit) => self.lose(Lost::Exited(exit)).await,
-            Ended::TimedOut(_) | Ended::Cancelled | Ended::Endless => self.kill(Lost::Killed).await,
+            Ended::TimedOut(_) | Ended::Cancelled | Ended::Endless => self.lose(Lost::Killed).await,
         }
         // Only now, so that the last words of the killed are in it.
         let mut text = self.output.as_mut().map(Output::take).unwrap_or_default();
@@ -275,7 +275,7 @@ impl Lane {
         let workdir = sandbox.confinement.workdir();
         let failed = |error: std::io::Error| {
             let why = rustix::io::Errno::from_io_error(&error).map_or(error.to_string().into(), reason);
-            format!("no shell could be started in {}: {why}", workdir.display())
+            format!("/bin/bash could not be started in {}: {why}", workdir.display())
         };
         if self.output.is_none() {
             self.output = Some(Output::new().map_err(failed)?);
@@ -288,27 +288,19 @@ impl Lane {
         Ok(())
     }
 
-    /// Kills the shell with everything in its session.
-    async fn kill(&mut self, lost: Lost) {
-        if let Some((shell, permit)) = self.shell.take() {
-            shell.kill().await;
-            self.lanes.0.state.lock().shells.remove(&self.thread);
-            drop(permit);
-            self.lost = Some(lost);
-            if let Some(output) = &mut self.output {
-                output.settle();
-            }
-        }
-    }
-
-    /// Lets go of a shell. Only one that exited leaves its jobs running: nobody asked for their end.
+    /// Lets go of the shell. Its jobs end with it only when it is killed: nobody asked for their end else.
     async fn lose(&mut self, lost: Lost) {
-        if let Lost::Exited(_) = lost {
-            self.shell = None;
-            self.lanes.0.state.lock().shells.remove(&self.thread);
-            self.lost = Some(lost);
-        } else {
-            self.kill(lost).await;
+        let Some((shell, permit)) = self.shell.take() else { return };
+        match lost {
+            Lost::Exited(_) => drop(shell),
+            Lost::Killed => shell.kill().await,
+            Lost::MadeRoom => shell.close().await,
+        }
+        self.lanes.0.state.lock().shells.remove(&self.thread);
+        drop(permit);
+        self.lost = Some(lost);
+        if let Some(output) = &mut self.output {
+            output.settle();
         }
     }
 }

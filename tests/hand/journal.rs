@@ -236,8 +236,9 @@ async fn a_result_the_disk_does_not_take_is_kept_in_memory() {
     assert_eq!((second.origin, &second.result), (Origin::Journal, &first.result));
     // Nothing of it is left in the way of the next record, which is shorter.
     let client = hand.client.clone();
-    let next =
-        tokio::spawn(async move { client.call(&"b".into(), &bash("echo $$ >new; mv new shell; sleep 300")).await });
+    let next = tokio::spawn(async move {
+        client.call(&"b".into(), &bash("echo $$ >new; mv new shell; sleep 300")).await
+    });
     until_running(&hand.client, &"b".into()).await;
     while !hand.path("shell").exists() {
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::fixture::{Hand, PATIENCE, bash, bounded, request};
+use crate::fixture::{Hand, Options, PATIENCE, bash, bounded, request};
 
 /// What a hand may take, whatever its commands print.
 const MAX_RESIDENT: u64 = 16 << 20;
@@ -38,6 +38,34 @@ async fn orphans_are_reaped_and_no_status_is_stolen() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(hand.client.health().await.unwrap().background, 0);
+}
+
+/// As in a sandbox: process 1 of its own, so that everything ends with it.
+#[tokio::test]
+async fn a_hand_that_is_process_one_reaps_its_sandbox_and_takes_it_along() {
+    if !rustix::process::geteuid().is_root() {
+        // Making a namespace takes root, or more preparation than a test should have.
+        return;
+    }
+    let prelude = "exec unshare --pid --fork --mount-proc --kill-child \"$@\"".to_owned();
+    let mut hand = Hand::with(Options { prelude, ..Options::default() });
+    assert_eq!(hand.output("echo $PPID").await, "1");
+    hand.output("for i in $(seq 50); do (setsid sleep 0.01 &) ; done").await;
+    hand.eventually("! cat /proc/[0-9]*/stat 2>/dev/null | grep -qE 'sleep|\\) Z '").await;
+    hand.output("setsid sleep 3456 >/dev/null 2>&1 & touch begun").await;
+    let sleeping = || {
+        let commands = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| std::fs::read(entry.unwrap().path().join("cmdline")).ok());
+        commands.filter(|command| command == b"sleep\x003456\0").count()
+    };
+    assert_eq!((hand.client.health().await.unwrap().background, sleeping()), (1, 1));
+    hand.crash();
+    let start = Instant::now();
+    while sleeping() > 0 {
+        assert!(start.elapsed() < PATIENCE, "something outlives the sandbox");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

@@ -169,6 +169,11 @@ async fn wrong_arguments_and_missing_folders_have_codes_of_their_own() {
         code == 78 && said.contains("could not open the directory /does/not/exist: No such file"),
         "{said}"
     );
+    let (workdir, state) = (dir.path().to_str().unwrap(), dir.path().join("w/state"));
+    let state = state.to_str().unwrap();
+    let (code, said, _) =
+        run(&["serve", "--listen", "unix:/tmp/x", "--workdir", workdir, "--state-dir", state]);
+    assert!(code == 78 && said.contains("lies in a folder that tools may use"), "{said}");
 }
 
 #[tokio::test]

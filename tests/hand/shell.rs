@@ -211,7 +211,7 @@ async fn the_thread_idle_longest_makes_room_for_the_thirty_third() {
         bounded(hand.client.call(&id, &call)).await.unwrap().result
     };
     for thread in 0..32 {
-        run(thread, "A=1").await;
+        run(thread, "A=1; sleep 300 >/dev/null &").await;
     }
     assert_eq!(run(0, "echo $A").await.text(), "1");
     assert_eq!(run(32, "echo new").await.text(), "new");
@@ -219,6 +219,8 @@ async fn the_thread_idle_longest_makes_room_for_the_thirty_third() {
     let text = run(1, "echo [$A]").await.text();
     assert!(text.starts_with("[this is a new shell: the previous one had been idle and made room"), "{text}");
     assert_eq!(run(0, "echo $A").await.text(), "1");
+    // The jobs of those who made room go on.
+    assert_eq!(hand.client.health().await.unwrap().background, 32);
 }
 
 #[tokio::test]

@@ -77,6 +77,12 @@ pub enum ServeError {
     /// A root cannot be used.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// The tools could change the journal.
+    #[error("the state directory {} lies in a folder that tools may use; put it elsewhere", state_dir.display())]
+    StateExposed {
+        /// The directory.
+        state_dir: PathBuf,
+    },
     /// The state directory cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -122,7 +128,11 @@ pub async fn serve(
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|errno| ServeError::Children(errno.into()))?;
     let confinement = Confinement::new(&options.workdir, &options.allow_roots, &options.read_only_roots)?;
-    let journal = Journal::open(&options.state_dir)?;
+    let state_dir = std::path::absolute(&options.state_dir).unwrap_or(options.state_dir);
+    if confinement.at(&state_dir, |_| Ok(())).is_ok() {
+        return Err(ServeError::StateExposed { state_dir });
+    }
+    let journal = Journal::open(&state_dir)?;
     let (children, _reaping) = Children::own().map_err(ServeError::Children)?;
     let failed = |source| ServeError::Listen { listen: options.listen.clone(), source };
     let listener = Listener::open(&options.listen).await.map_err(failed)?;

@@ -181,6 +181,15 @@ impl Shell {
         ended
     }
 
+    /// Lets the shell end by itself, as at the end of a script; its jobs go on.
+    pub(crate) async fn close(self) {
+        let Self { children, pid, mut exit, control, far_end } = self;
+        drop((control, far_end));
+        if timeout(KILL_GRACE, exited(&mut exit)).await.is_err() {
+            children.kill_group(pid);
+        }
+    }
+
     /// Kills the shell and everything it started that is still in its session.
     pub(crate) async fn kill(mut self) {
         self.children.kill_group(self.pid);
