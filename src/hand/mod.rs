@@ -1,3 +1,26 @@
 //! The daemon that runs an agent's tool calls inside a sandbox, and the client that reaches it.
+//!
+//! ```text
+//!  client ──HTTP──► server ──► calls ──► lane per thread ──► shell ──► the agent's processes
+//!                                │  │         └──────► write, edit
+//!                                │  └──► read, glob, grep, side by side
+//!                                └──► journal
+//! ```
+//!
+//! The hand holds no credential of the control plane and needs no network. It is small because every
+//! sandbox has one: a thread, a few megabytes, and nothing that wakes it while no call runs.
 
+mod calls;
+mod children;
+pub mod cli;
+pub mod client;
+mod confine;
+pub mod environment;
+mod journal;
+mod lane;
+mod procfs;
+mod replacement;
+pub mod server;
+mod shell;
+pub mod tools;
 pub mod wire;

@@ -10,8 +10,12 @@
 //!
 //! A call is named by the control plane's id for it. Posting the same id again never runs it a second time:
 //! it attaches to the running call or returns the journaled answer. The reply of `POST` is held open until
-//! the call ends; if the connection breaks the call goes on, and the same `POST` attaches to it again.
-//! Every refusal is an [`Error`] with a status that says which kind it is.
+//! the call ends; if the connection breaks the call goes on, and the same `POST` attaches to it again. A
+//! `DELETE` that comes before its `POST` counts too: the call then never runs.
+//!
+//! A file's path is percent-encoded; one that starts with `/` once decoded (`/v1/files/%2Fsrv%2Fa`) is
+//! absolute, any other is taken from the working directory. With a token, every request carries
+//! `authorization: Bearer TOKEN`. Every refusal is an [`Error`] with a status that says which kind it is.
 
 use remuda_actors::ids::{CallId, ThreadId};
 use remuda_actors::tool::ToolResult;
@@ -25,6 +29,12 @@ pub const MAX_CALL_BYTES: usize = 32 << 20;
 
 /// Largest file accepted by `PUT /v1/files`, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Longest id of a call or thread the hand accepts, in bytes; the control plane's have about 30.
+pub const MAX_CALL_ID_BYTES: usize = 128;
+
+/// Most calls queued or running at once; one more is refused with [`ErrorCode::Busy`].
+pub const MAX_LIVE_CALLS: usize = 64;
 
 /// Body of `POST /v1/calls/{call}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,20 +65,22 @@ pub enum Origin {
 }
 
 /// Answer of `POST /v1/calls/{call}`.
+///
+/// `R` is the result as a type, or, inside the hand, as the JSON text the journal holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CallReply {
+pub struct CallReply<R = ToolResult> {
     /// Who started the call.
     pub origin: Origin,
     /// What it answered.
-    pub result: ToolResult,
+    pub result: R,
     /// How long the tool ran, in microseconds, without waiting for its shell.
     pub run_us: u64,
 }
 
-/// Answer of `GET` and `DELETE` on a call.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Answer of `GET` and `DELETE` on a call; `R` as in [`CallReply`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
-pub enum CallStatus {
+pub enum CallStatus<R = ToolResult> {
     /// Waiting for its shell.
     Queued,
     /// Running.
@@ -76,7 +88,7 @@ pub enum CallStatus {
     /// Ended with this result.
     Finished {
         /// What it answered.
-        result: ToolResult,
+        result: R,
         /// How long the tool ran, in microseconds.
         run_us: u64,
     },
@@ -102,12 +114,20 @@ pub struct Health {
 }
 
 /// Body of every refusal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
 pub struct Error {
     /// Which kind, for programs.
     pub code: ErrorCode,
     /// What is wrong, what was expected and how to mend it, for people.
     pub message: String,
+}
+
+impl Error {
+    /// A refusal of this kind with these words.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
 }
 
 /// Kind of a refusal, with the status it comes under.
@@ -132,4 +152,21 @@ pub enum ErrorCode {
     Internal,
     /// 507: the journal could not be written, so the call was not started.
     JournalFull,
+}
+
+impl ErrorCode {
+    /// The HTTP status it comes under.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::CallMismatch => 409,
+            Self::TooLarge => 413,
+            Self::Busy => 429,
+            Self::Internal => 500,
+            Self::JournalFull => 507,
+        }
+    }
 }

@@ -1,0 +1,475 @@
+//! Every call the hand knows of, from the request for it to its answer.
+//!
+//! ```text
+//! POST ─► known? ─ no ─► queued ──begin──► running ──finish──► finished ─► everyone who waits
+//!           │              │  (journaled)     │   (journaled)
+//!           │              └──── DELETE ──────┴──► cancelled, which is an answer too
+//!           ├─ queued or running: attach and wait
+//!           └─ in the journal: answer from it, nothing runs
+//! ```
+//!
+//! # Invariants
+//! - A call belongs to itself, not to the request that brought it: it goes on when the connection breaks.
+//! - A call leaves the table of live ones only after the journal has its result, so a look at the table
+//!   first and the journal second never misses it.
+//! - At most [`MAX_LIVE_CALLS`] are live, with [`MAX_LIVE_BYTES`] of arguments together.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use remuda_actors::ids::CallId;
+use remuda_actors::tool::ToolResult;
+use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::journal::{Journal, Known, Stored};
+use super::lane::{Lanes, Sandbox};
+use super::tools::limits::Limits;
+use super::tools::{FileTool, Tool};
+use super::wire::{CallReply, CallRequest, CallStatus, Error, ErrorCode, MAX_LIVE_CALLS, Origin};
+
+/// Bytes of arguments of all live calls together: two of the largest bodies.
+pub(crate) const MAX_LIVE_BYTES: usize = 64 << 20;
+
+/// Reading tools that run at once. Each can hold a file of 20 MiB and its base64.
+const MAX_READERS: usize = 4;
+
+/// How long after its end a file tool that does not look at its limits, stuck in the kernel, is waited for.
+const STUCK_GRACE: Duration = Duration::from_secs(2);
+
+/// Why the answer of an earlier call cannot be had; its text is the answer instead.
+const UNKNOWN: &str = "this call was running when the sandbox's hand died, and nobody knows how far it came; \
+                       it was not run again. Look at what it may have changed before repeating it";
+const ENDED: &str = "this call was made before and its result is no longer kept; it was not run again";
+const CANCELLED: &str = "the call was cancelled before it started";
+
+/// See the module's documentation. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    journal: Journal,
+    sandbox: Arc<Sandbox>,
+    lanes: Lanes,
+    readers: Arc<Semaphore>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    live: HashMap<CallId, Arc<Live>>,
+    live_bytes: usize,
+    /// Calls there have been, to tell the older from the younger.
+    count: u64,
+    closed: bool,
+}
+
+/// A call that is queued or running.
+#[derive(Debug)]
+struct Live {
+    number: u64,
+    digest: u64,
+    bytes: usize,
+    cancel: CancellationToken,
+    state: watch::Receiver<State>,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Queued,
+    Running,
+    Finished(Stored),
+    /// It was not run, and may be asked for again.
+    Refused(Error),
+}
+
+/// How a request meets its call.
+enum Met {
+    Live(watch::Receiver<State>),
+    Before(Known),
+    New(Ticket, watch::Receiver<State>),
+}
+
+impl Calls {
+    pub(crate) fn new(journal: Journal, sandbox: Arc<Sandbox>) -> Self {
+        let lanes = Lanes::new(Arc::clone(&sandbox));
+        let readers = Arc::new(Semaphore::new(MAX_READERS));
+        Self(Arc::new(Shared { journal, sandbox, lanes, readers, table: Mutex::default() }))
+    }
+
+    /// Runs a call of which the body had `bytes`, or finds out what became of it, and waits for its answer.
+    ///
+    /// # Cancel safety
+    /// Dropping it stops the waiting alone.
+    pub(crate) async fn post(
+        &self,
+        id: &CallId,
+        request: CallRequest,
+        bytes: usize,
+    ) -> Result<CallReply<Arc<RawValue>>, Error> {
+        let digest = digest(&request);
+        let (state, origin) = match self.meet(id, digest, bytes, request.timeout_ms)? {
+            Met::Live(state) => (state, Origin::Attached),
+            Met::Before(known) => return self.journaled(id, known, digest).await,
+            Met::New(ticket, state) => {
+                self.dispatch(ticket, request)?;
+                (state, Origin::Ran)
+            }
+        };
+        match settled(state).await {
+            State::Finished(Stored { result, run_us }) => Ok(CallReply { origin, result, run_us }),
+            State::Refused(error) => Err(error),
+            State::Queued | State::Running => Err(lost()),
+        }
+    }
+
+    /// What is known of a call; none if nothing is.
+    pub(crate) async fn status(&self, id: &CallId) -> Option<CallStatus<Arc<RawValue>>> {
+        let live = self.0.table.lock().live.get(id).map(|live| live.state.borrow().clone());
+        match live {
+            Some(State::Queued) => Some(CallStatus::Queued),
+            Some(State::Refused(_)) => None,
+            Some(State::Running) => Some(CallStatus::Running),
+            Some(State::Finished(Stored { result, run_us })) => Some(CallStatus::Finished { result, run_us }),
+            None => match self.0.journal.look_up(id)? {
+                Known::Unknown { .. } | Known::Started { .. } => Some(CallStatus::Unknown),
+                Known::Finished { .. } => Some(match self.load(id).await {
+                    Ok(Stored { result, run_us }) => CallStatus::Finished { result, run_us },
+                    Err(_) => CallStatus::Unknown,
+                }),
+                Known::Ended => {
+                    Some(CallStatus::Finished { result: raw(&ToolResult::error(ENDED)), run_us: 0 })
+                }
+            },
+        }
+    }
+
+    /// Cancels a call and waits until it has ended. One that has not come yet will not run when it does.
+    pub(crate) async fn cancel(&self, id: &CallId) -> Result<CallStatus<Arc<RawValue>>, Error> {
+        let state = {
+            let table = self.0.table.lock();
+            match table.live.get(id) {
+                Some(live) => {
+                    live.cancel.cancel();
+                    Some(live.state.clone())
+                }
+                None => {
+                    if self.0.journal.look_up(id).is_none() {
+                        let result = raw(&ToolResult::error(CANCELLED));
+                        let forbidden = self.0.journal.forbid(id, Stored { result, run_us: 0 });
+                        forbidden.map_err(|error| Error::new(ErrorCode::JournalFull, error.to_string()))?;
+                    }
+                    None
+                }
+            }
+        };
+        if let Some(state) = state {
+            settled(state).await;
+        }
+        Ok(self.status(id).await.unwrap_or(CallStatus::Unknown))
+    }
+
+    /// The live calls, oldest first.
+    pub(crate) fn live(&self) -> Vec<CallId> {
+        let table = self.0.table.lock();
+        let mut live: Vec<_> = table.live.iter().map(|(id, live)| (live.number, id.clone())).collect();
+        live.sort_unstable();
+        live.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// The threads' shells.
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.0.lanes
+    }
+
+    /// The sandbox the calls work in.
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.0.sandbox
+    }
+
+    /// Takes no more calls, cancels those that are live, and waits until they have ended.
+    pub(crate) async fn close(&self) {
+        let live: Vec<_> = {
+            let mut table = self.0.table.lock();
+            table.closed = true;
+            table.live.values().cloned().collect()
+        };
+        for live in &live {
+            live.cancel.cancel();
+        }
+        for live in live {
+            settled(live.state.clone()).await;
+        }
+        self.0.lanes.close();
+    }
+
+    /// Looks whether a call is known, and makes it a live one if it is not.
+    fn meet(&self, id: &CallId, digest: u64, bytes: usize, timeout_ms: Option<u64>) -> Result<Met, Error> {
+        let mut table = self.0.table.lock();
+        if let Some(live) = table.live.get(id) {
+            same(id, Some(live.digest), digest)?;
+            return Ok(Met::Live(live.state.clone()));
+        }
+        if let Some(known) = self.0.journal.look_up(id) {
+            return Ok(Met::Before(known));
+        }
+        let busy = |message: String| Err(Error::new(ErrorCode::Busy, message));
+        if table.closed {
+            return busy("the hand is shutting down".to_owned());
+        }
+        if table.live.len() >= MAX_LIVE_CALLS {
+            return busy(format!(
+                "{MAX_LIVE_CALLS} calls are queued or running already; wait for one to end"
+            ));
+        }
+        if table.live_bytes + bytes > MAX_LIVE_BYTES {
+            return busy(format!("the arguments of all live calls may have {MAX_LIVE_BYTES} bytes together"));
+        }
+        let (tell, state) = watch::channel(State::Queued);
+        let cancel = CancellationToken::new();
+        table.count += 1;
+        table.live_bytes += bytes;
+        let live = Live { number: table.count, digest, bytes, cancel: cancel.clone(), state: state.clone() };
+        table.live.insert(id.clone(), Arc::new(live));
+        let limit = timeout_ms.map(Duration::from_millis);
+        Ok(Met::New(Ticket { calls: self.clone(), id: id.clone(), digest, limit, cancel, tell }, state))
+    }
+
+    /// Sends a call to where it runs.
+    fn dispatch(&self, ticket: Ticket, request: CallRequest) -> Result<(), Error> {
+        match Tool::parse(&request.tool, request.input) {
+            // Wrong arguments are an answer like any other, and go the same way.
+            Err(answer) => {
+                if let Some(running) = ticket.begin() {
+                    running.finish(answer);
+                }
+            }
+            Ok(Tool::File(tool)) if !tool.mutates() => {
+                let (readers, sandbox) = (Arc::clone(&self.0.readers), Arc::clone(&self.0.sandbox));
+                tokio::spawn(async move {
+                    let permit = readers.acquire().await;
+                    if let Some(running) = ticket.begin() {
+                        run_blocking(Arc::new(running), tool, &sandbox).await;
+                    }
+                    drop(permit);
+                });
+            }
+            Ok(tool) => {
+                let queued = self.0.lanes.queue(request.thread, ticket, tool);
+                queued.map_err(|error| Error::new(ErrorCode::Busy, error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn journaled(
+        &self,
+        id: &CallId,
+        known: Known,
+        digest: u64,
+    ) -> Result<CallReply<Arc<RawValue>>, Error> {
+        let answer = |text: String| Stored { result: raw(&ToolResult::error(text)), run_us: 0 };
+        let unreadable = |why: String| {
+            answer(format!(
+                "this call was made before, but the record of it is damaged ({why}); it was not run again"
+            ))
+        };
+        let stored = match known {
+            Known::Finished { digest: recorded } => {
+                same(id, recorded, digest)?;
+                self.load(id).await.unwrap_or_else(unreadable)
+            }
+            // Only a defect leaves a call started that is not live.
+            Known::Unknown { digest: recorded } | Known::Started { digest: recorded } => {
+                same(id, Some(recorded), digest)?;
+                answer(UNKNOWN.to_owned())
+            }
+            Known::Ended => answer(ENDED.to_owned()),
+        };
+        Ok(CallReply { origin: Origin::Journal, result: stored.result, run_us: stored.run_us })
+    }
+
+    async fn load(&self, id: &CallId) -> Result<Stored, String> {
+        let (shared, id) = (Arc::clone(&self.0), id.clone());
+        let loaded = tokio::task::spawn_blocking(move || shared.journal.load(&id)).await;
+        loaded.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
+
+/// A live call that has not begun. Dropping it instead of beginning refuses the call.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    calls: Calls,
+    id: CallId,
+    digest: u64,
+    limit: Option<Duration>,
+    cancel: CancellationToken,
+    tell: watch::Sender<State>,
+}
+
+impl Ticket {
+    /// Records that the call runs from now on; none if it must not, which has been told then.
+    pub(crate) fn begin(self) -> Option<Running> {
+        if self.cancel.is_cancelled() {
+            let result = raw(&ToolResult::error(CANCELLED));
+            self.finish(Stored { result, run_us: 0 });
+            return None;
+        }
+        if let Err(error) = self.calls.0.journal.start(&self.id, self.digest) {
+            let message =
+                format!("the call was not started, because the journal could not be written: {error}");
+            self.tell.send_replace(State::Refused(Error::new(ErrorCode::JournalFull, message)));
+            return None;
+        }
+        self.tell.send_replace(State::Running);
+        let limits = Limits::start(self.cancel.clone(), self.limit);
+        Some(Running { ticket: Mutex::new(Some(self)), limits, started: Instant::now() })
+    }
+
+    fn finish(&self, stored: Stored) {
+        self.calls.0.journal.finish(&self.id, Some(self.digest), stored.clone());
+        self.tell.send_replace(State::Finished(stored));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.tell.send_if_modified(|state| {
+            let unsettled = matches!(state, State::Queued | State::Running);
+            if unsettled {
+                *state = State::Refused(lost());
+            }
+            unsettled
+        });
+        let mut table = self.calls.0.table.lock();
+        if let Some(live) = table.live.remove(&self.id) {
+            table.live_bytes -= live.bytes;
+        }
+    }
+}
+
+/// A call that has begun. Dropping it unfinished leaves its fate unknown, as it is then.
+#[derive(Debug)]
+pub(crate) struct Running {
+    ticket: Mutex<Option<Ticket>>,
+    limits: Limits,
+    started: Instant,
+}
+
+impl Running {
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Records the result and tells everyone who waits for it. Only the first result counts.
+    pub(crate) fn finish(&self, result: ToolResult) {
+        if let Some(ticket) = self.ticket.lock().take() {
+            let run_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            ticket.finish(Stored { result: raw(&result), run_us });
+        }
+    }
+}
+
+/// Runs a file tool on a thread that may block, but not for longer than its limit says.
+pub(crate) async fn run_blocking(running: Arc<Running>, tool: Box<FileTool>, sandbox: &Arc<Sandbox>) {
+    let name = tool.name();
+    let (worker, sandbox) = (Arc::clone(&running), Arc::clone(sandbox));
+    let work = tokio::task::spawn_blocking(move || {
+        worker.finish(tool.run(&sandbox.confinement, &worker.limits));
+    });
+    let stuck = async {
+        running.limits.over().await;
+        tokio::time::sleep(STUCK_GRACE).await;
+    };
+    tokio::select! {
+        done = work => if done.is_err() {
+            running.finish(ToolResult::error(format!("{name}: the tool broke down; this is a defect of the hand")));
+        },
+        () = stuck => running.finish(ToolResult::error(format!(
+            "{name}: its time is up or it was cancelled, but it cannot be stopped; whether it still takes \
+             effect is not known"
+        ))),
+    }
+}
+
+/// Waits until a call is neither queued nor running.
+async fn settled(mut state: watch::Receiver<State>) -> State {
+    let settled = state.wait_for(|state| !matches!(state, State::Queued | State::Running)).await;
+    settled.map_or_else(|_| State::Refused(lost()), |state| state.clone())
+}
+
+/// A call whose task is gone: a defect, but one that must not leave anybody waiting.
+fn lost() -> Error {
+    Error::new(ErrorCode::Internal, "the call was lost inside the hand; this is a defect of the hand")
+}
+
+fn same(id: &CallId, recorded: Option<u64>, asked: u64) -> Result<(), Error> {
+    match recorded {
+        Some(recorded) if recorded != asked => {
+            let message = format!("the call {id} was made before with another tool, input or thread");
+            Err(Error::new(ErrorCode::CallMismatch, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A fingerprint of what is asked for: tool, thread and input, but not how long it may take.
+fn digest(request: &CallRequest) -> u64 {
+    let mut fingerprint = Fingerprint(0xcbf2_9ce4_8422_2325);
+    // Writing to memory cannot fail, and neither can writing a value that was read from JSON.
+    drop(serde_json::to_writer(&mut fingerprint, &(&request.tool, &request.thread, &request.input)));
+    fingerprint.0
+}
+
+/// FNV-1a, for it tells apart calls that were mixed up, not calls made to look alike; and unlike std's
+/// hashers it stays the same from one build to the next.
+struct Fingerprint(u64);
+
+impl io::Write for Fingerprint {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A result as the JSON that is kept and sent.
+fn raw(result: &ToolResult) -> Arc<RawValue> {
+    match serde_json::value::to_raw_value(result) {
+        Ok(raw) => raw.into(),
+        // Texts and numbers can always be written; `null` would be an answer nobody understands.
+        Err(_) => Arc::from(RawValue::NULL.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_depends_on_tool_thread_and_input_alone() {
+        let request = |tool: &str, thread: Option<&str>, input| CallRequest {
+            tool: tool.to_owned(),
+            input,
+            thread: thread.map(Into::into),
+            timeout_ms: None,
+        };
+        let input = serde_json::json!({"command": "true"});
+        let one = digest(&request("bash", None, input.clone()));
+        let later = CallRequest { timeout_ms: Some(5), ..request("bash", None, input.clone()) };
+        assert_eq!(one, digest(&later));
+        assert_ne!(one, digest(&request("bash", Some("t"), input.clone())));
+        assert_ne!(one, digest(&request("read", None, input)));
+        assert_ne!(one, digest(&request("bash", None, serde_json::json!({"command": "false"}))));
+    }
+}

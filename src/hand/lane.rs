@@ -1,0 +1,358 @@
+//! One session thread: its shell, and the calls that must keep their order.
+//!
+//! ```text
+//!               ┌────────────── inbox, in order of arrival ─────────────┐
+//! bash, write, edit of a thread ──► lane ──► one at a time ──► answer   │
+//!                                    │                                  │
+//!                                    └─ meanwhile, and when idle: takes in what jobs print
+//! ```
+//!
+//! A lane starts its shell with the first command. When the shell is lost (it exited, was killed at a
+//! timeout, or had to make room) the next command gets a new one, and its output begins with a line that
+//! says so. What an exited shell left running goes on, and prints to the same output.
+//!
+//! # Not here
+//! Calls that change nothing: they run beside the lanes ([`calls`](super::calls)).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use remuda_actors::ids::ThreadId;
+use remuda_actors::tool::ToolResult;
+use rustix::process::Pid;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::calls::{Ticket, run_blocking};
+use super::children::{Children, Exit};
+use super::confine::Confinement;
+use super::environment::Environment;
+use super::shell::{Ended, Output, Shell};
+use super::tools::bash::Bash;
+use super::tools::limits::Limits;
+use super::tools::{Tool, reason};
+use super::wire::MAX_LIVE_CALLS;
+
+/// Shells alive at once. A session has few threads; past this the one idle longest makes room.
+const MAX_SHELLS: usize = 32;
+
+/// Threads that have ever had a call; each keeps a task of a few kilobytes.
+const MAX_LANES: usize = 1024;
+
+/// How long a command waits for another thread's shell to make room.
+const ROOM_WAIT: Duration = Duration::from_secs(10);
+
+/// What every lane uses.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    pub(crate) children: Arc<Children>,
+    pub(crate) confinement: Confinement,
+    pub(crate) environment: Environment,
+}
+
+/// The lanes of all threads. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Lanes(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    sandbox: Arc<Sandbox>,
+    room: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    inboxes: HashMap<Option<ThreadId>, mpsc::Sender<Message>>,
+    /// The shell of each lane that has one.
+    shells: HashMap<Option<ThreadId>, Seat>,
+}
+
+/// A living shell, as the other lanes see it.
+#[derive(Debug)]
+struct Seat {
+    pid: Pid,
+    /// Since when it has had nothing to do; none while it runs a command.
+    idle_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Call(Ticket, Tool),
+    /// Another thread needs room for a shell.
+    GiveUpShell,
+}
+
+/// Too many threads.
+#[derive(Debug, thiserror::Error)]
+#[error("calls of {MAX_LANES} session threads have come already, and a sandbox takes no more")]
+pub(crate) struct TooManyThreads;
+
+impl Lanes {
+    pub(crate) fn new(sandbox: Arc<Sandbox>) -> Self {
+        let room = Arc::new(Semaphore::new(MAX_SHELLS));
+        Self(Arc::new(Shared { sandbox, room, state: Mutex::default() }))
+    }
+
+    /// Queues a call behind those of its thread.
+    pub(crate) fn queue(
+        &self,
+        thread: Option<ThreadId>,
+        ticket: Ticket,
+        tool: Tool,
+    ) -> Result<(), TooManyThreads> {
+        let mut state = self.0.state.lock();
+        let inbox = match state.inboxes.get(&thread) {
+            Some(inbox) => inbox,
+            None if state.inboxes.len() >= MAX_LANES => return Err(TooManyThreads),
+            None => {
+                // Every live call could be here, and each of them could ask for the shell once.
+                let (inbox, messages) = mpsc::channel(2 * MAX_LIVE_CALLS);
+                let lane = Lane {
+                    lanes: self.clone(),
+                    thread: thread.clone(),
+                    messages,
+                    output: None,
+                    shell: None,
+                    lost: None,
+                };
+                tokio::spawn(lane.work());
+                state.inboxes.entry(thread).or_insert(inbox)
+            }
+        };
+        // Dropping the ticket tells the caller; the inbox cannot be full, see above.
+        drop(inbox.try_send(Message::Call(ticket, tool)));
+        Ok(())
+    }
+
+    /// The shells, and those of them that are running a command.
+    pub(crate) fn shells(&self) -> (Vec<Pid>, Vec<Pid>) {
+        let state = self.0.state.lock();
+        let busy = state.shells.values().filter(|seat| seat.idle_since.is_none());
+        (state.shells.values().map(|seat| seat.pid).collect(), busy.map(|seat| seat.pid).collect())
+    }
+
+    /// Ends all lanes once they have done what is queued.
+    pub(crate) fn close(&self) {
+        self.0.state.lock().inboxes.clear();
+    }
+
+    /// Waits for room for one more shell, which an idle one may have to make.
+    async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.0.room).try_acquire_owned() {
+            return Some(permit);
+        }
+        self.0.state.lock().ask_longest_idle();
+        timeout(ROOM_WAIT, Arc::clone(&self.0.room).acquire_owned()).await.ok()?.ok()
+    }
+}
+
+impl State {
+    fn ask_longest_idle(&self) {
+        let idle = self.shells.iter().filter_map(|(thread, seat)| Some((seat.idle_since?, thread)));
+        if let Some(inbox) = idle.min().and_then(|(_, thread)| self.inboxes.get(thread)) {
+            // A full inbox belongs to a shell that is not idle any more.
+            drop(inbox.try_send(Message::GiveUpShell));
+        }
+    }
+}
+
+/// Why a thread's shell is not there any more.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    Exited(Exit),
+    Killed,
+    MadeRoom,
+}
+
+impl Lost {
+    /// First line of the output of the next command.
+    fn note(self) -> String {
+        let why = match self {
+            Self::Exited(Exit::Code(code)) => format!("the previous one exited with status {code}"),
+            Self::Exited(Exit::Signal(signal)) => format!("the previous one was killed by signal {signal}"),
+            Self::Killed => "the previous one was killed with everything it had started".to_owned(),
+            Self::MadeRoom => "the previous one had been idle and made room for another thread's".to_owned(),
+        };
+        format!("[this is a new shell: {why}; its working directory, variables and functions are lost]")
+    }
+}
+
+#[derive(Debug)]
+struct Lane {
+    lanes: Lanes,
+    thread: Option<ThreadId>,
+    messages: mpsc::Receiver<Message>,
+    /// Open from the first shell on.
+    output: Option<Output>,
+    shell: Option<(Shell, OwnedSemaphorePermit)>,
+    lost: Option<Lost>,
+}
+
+impl Lane {
+    async fn work(mut self) {
+        loop {
+            let Self { messages, output, shell, .. } = &mut self;
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(Message::Call(ticket, tool)) => self.call(ticket, tool).await,
+                    Some(Message::GiveUpShell) => self.lose(Lost::MadeRoom).await,
+                    None => break,
+                },
+                exit = ended(shell) => self.lose(Lost::Exited(exit)).await,
+                () = printed(output) => {}
+            }
+        }
+        if let Some((shell, _)) = self.shell.take() {
+            shell.kill().await;
+        }
+    }
+
+    async fn call(&mut self, ticket: Ticket, tool: Tool) {
+        let Some(running) = ticket.begin() else { return };
+        match tool {
+            Tool::File(tool) => run_blocking(Arc::new(running), tool, &self.lanes.0.sandbox).await,
+            Tool::Bash(bash) => {
+                let result = self.bash(bash, running.limits()).await;
+                running.finish(result);
+            }
+        }
+    }
+
+    async fn bash(&mut self, bash: Bash, limits: &Limits) -> ToolResult {
+        match bash {
+            Bash::Restart => {
+                self.lose(Lost::Killed).await;
+                // Asked for, so nothing to tell; and what survived has nothing more to say.
+                self.lost = None;
+                self.output = None;
+                ToolResult::ok("bash session restarted")
+            }
+            Bash::Run { command, limit } => match self.run(&command, &limits.at_most(limit)).await {
+                Ok(result) => result,
+                Err(problem) => ToolResult::error(format!("bash: {problem}")),
+            },
+        }
+    }
+
+    async fn run(&mut self, command: &str, limits: &Limits) -> Result<ToolResult, String> {
+        self.ensure_shell().await?;
+        let note = self.lost.take();
+        let (Some((shell, _)), Some(output)) = (&mut self.shell, &mut self.output) else {
+            return Err("the shell could not be used".to_owned());
+        };
+        self.lanes.mark(&self.thread, None);
+        let ended = shell.run(command, output, limits).await;
+        match ended {
+            Ended::Status(_) => self.lanes.mark(&self.thread, Some(Instant::now())),
+            Ended::Exited(exit) => self.lose(Lost::Exited(exit)).await,
+            Ended::TimedOut(_) | Ended::Cancelled | Ended::Endless => self.lose(Lost::Killed).await,
+        }
+        // Only now, so that the last words of the killed are in it.
+        let mut text = self.output.as_mut().map(Output::take).unwrap_or_default();
+        if let Some(lost) = note {
+            text = if text.is_empty() { lost.note() } else { format!("{}\n{text}", lost.note()) };
+        }
+        Ok(answer(text, ended))
+    }
+
+    /// Starts a shell if there is none.
+    async fn ensure_shell(&mut self) -> Result<(), String> {
+        if let Some((shell, _)) = &mut self.shell
+            && let Some(exit) = shell.ended()
+        {
+            self.lose(Lost::Exited(exit)).await;
+        }
+        if self.shell.is_some() {
+            return Ok(());
+        }
+        let Some(permit) = self.lanes.room().await else {
+            return Err(format!("all {MAX_SHELLS} shells of this sandbox are busy; try again later"));
+        };
+        let sandbox = &self.lanes.0.sandbox;
+        let workdir = sandbox.confinement.workdir();
+        let failed = |error: std::io::Error| {
+            let why = rustix::io::Errno::from_io_error(&error).map_or(error.to_string().into(), reason);
+            format!("/bin/bash could not be started in {}: {why}", workdir.display())
+        };
+        if self.output.is_none() {
+            self.output = Some(Output::new().map_err(failed)?);
+        }
+        let Some(output) = &self.output else { return Ok(()) };
+        let shell = Shell::spawn(&sandbox.children, workdir, &sandbox.environment, output).map_err(failed)?;
+        let seat = Seat { pid: shell.pid(), idle_since: None };
+        self.lanes.0.state.lock().shells.insert(self.thread.clone(), seat);
+        self.shell = Some((shell, permit));
+        Ok(())
+    }
+
+    /// Lets go of the shell. Its jobs end with it only when it is killed: nobody asked for their end else.
+    async fn lose(&mut self, lost: Lost) {
+        let Some((shell, permit)) = self.shell.take() else { return };
+        match lost {
+            Lost::Exited(_) => drop(shell),
+            Lost::Killed => shell.kill().await,
+            Lost::MadeRoom => shell.close().await,
+        }
+        self.lanes.0.state.lock().shells.remove(&self.thread);
+        drop(permit);
+        self.lost = Some(lost);
+        if let Some(output) = &mut self.output {
+            output.settle();
+        }
+    }
+}
+
+impl Lanes {
+    fn mark(&self, thread: &Option<ThreadId>, idle_since: Option<Instant>) {
+        if let Some(seat) = self.0.state.lock().shells.get_mut(thread) {
+            seat.idle_since = idle_since;
+        }
+    }
+}
+
+async fn ended(shell: &mut Option<(Shell, OwnedSemaphorePermit)>) -> Exit {
+    match shell {
+        Some((shell, _)) => shell.exited().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn printed(output: &mut Option<Output>) {
+    match output {
+        Some(output) => output.fill().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The answer to a command that printed `text`.
+fn answer(mut text: String, ended: Ended) -> ToolResult {
+    let last_line = match ended {
+        Ended::Status(0) => return ToolResult::ok(text),
+        // The output is all the agent gets; a status is not told, as in the official toolset.
+        Ended::Status(_) | Ended::Exited(Exit::Code(_)) => return ToolResult::error(text),
+        Ended::Exited(Exit::Signal(signal)) => format!("bash: the shell was killed by signal {signal}"),
+        Ended::TimedOut(limit) => {
+            let seconds = limit.as_secs_f64();
+            format!(
+                "bash: bash command timed out after {seconds:?}s; the shell and all it had started, background jobs too, were killed"
+            )
+        }
+        Ended::Cancelled => {
+            "bash: the call was cancelled; the shell and all it had started, background jobs too, were killed"
+                .to_owned()
+        }
+        Ended::Endless => {
+            "bash: the command has no end: a quote, here-document or block in it is not closed, or it read \
+             the shell's own input; the shell and all it had started, background jobs too, were killed"
+                .to_owned()
+        }
+    };
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(&last_line);
+    ToolResult::error(text)
+}

@@ -1,0 +1,171 @@
+//! What `/proc` says about the processes around the hand.
+//!
+//! Two questions are asked of it: who belongs to a shell's session (to kill them all), and which
+//! descendants of the hand are alive (to know whether something still works in the background).
+//!
+//! # Not here
+//! Waiting for children and their exit statuses ([`children`](super::children)).
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+
+/// Passes over `/proc` that [`kill_session`] makes at most. Each pass ends what the last one left or what
+/// was forked meanwhile; only a fork bomb needs more than three, and limits on processes are the
+/// sandbox's to set.
+const MAX_KILL_PASSES: usize = 100;
+
+/// One line of `/proc/PID/stat`, as far as it is needed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Process {
+    pid: i32,
+    parent: i32,
+    session: i32,
+    zombie: bool,
+    /// When it was started, in ticks since the machine was: what tells two bearers of a number apart.
+    started: u64,
+}
+
+impl Process {
+    /// Reads the fields behind the command name, which may itself hold spaces and parentheses.
+    fn parse(stat: &str) -> Option<Self> {
+        let (head, tail) = stat.rsplit_once(')')?;
+        let pid = head.split_once(' ')?.0.parse().ok()?;
+        let mut fields = tail.split_ascii_whitespace();
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let session = fields.nth(1)?.parse().ok()?;
+        // The 22nd field of all; the session is the sixth.
+        let started = fields.nth(15)?.parse().ok()?;
+        Some(Self { pid, parent, session, zombie: matches!(state, "Z" | "X"), started })
+    }
+
+    fn read(pid: i32) -> Option<Self> {
+        // The command name is whatever the program called itself, in any bytes.
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        Self::parse(&String::from_utf8_lossy(&stat))
+    }
+}
+
+/// Every process that can be seen. One that ends while the list is made is left out.
+fn processes() -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        if let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) {
+            found.extend(Process::read(pid));
+        }
+    }
+    Ok(found)
+}
+
+/// Kills every process of the session `leader` started, until none is left.
+///
+/// A process that moved to a session of its own (`setsid`) is not part of it any more and lives on.
+pub(crate) fn kill_session(leader: Pid) -> io::Result<()> {
+    let session = leader.as_raw_nonzero().get();
+    kill_all(|all| all.iter().filter(|process| process.session == session).copied().collect())
+}
+
+/// Kills every descendant of this process, until none is left.
+pub(crate) fn kill_descendants() -> io::Result<()> {
+    let own = getpid().as_raw_nonzero().get();
+    kill_all(|all| descendants(all, own))
+}
+
+fn kill_all(chosen: impl Fn(&[Process]) -> Vec<Process>) -> io::Result<()> {
+    for _ in 0..MAX_KILL_PASSES {
+        let mut left = chosen(&processes()?);
+        left.retain(|process| !process.zombie);
+        if left.is_empty() {
+            break;
+        }
+        for process in left {
+            kill(process);
+        }
+    }
+    Ok(())
+}
+
+/// Kills one process, unless its number has come to mean another one.
+fn kill(process: Process) {
+    let Some(pid) = Pid::from_raw(process.pid) else { return };
+    // The descriptor is taken before the second look: from then on the number cannot change its meaning
+    // under us. Whatever fails here has ended, or is not ours to end.
+    if let Ok(handle) = pidfd_open(pid, PidfdFlags::empty())
+        && Process::read(process.pid).is_some_and(|now| now.started == process.started)
+    {
+        let _ = pidfd_send_signal(handle, Signal::KILL);
+    }
+}
+
+fn descendants(all: &[Process], ancestor: i32) -> Vec<Process> {
+    let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
+    for process in all {
+        children.entry(process.parent).or_default().push(*process);
+    }
+    let mut found = Vec::new();
+    let mut next = vec![ancestor];
+    while let Some(parent) = next.pop() {
+        for process in children.remove(&parent).unwrap_or_default() {
+            next.push(process.pid);
+            found.push(process);
+        }
+    }
+    found
+}
+
+/// Counts the live descendants of this process that work in the background: neither one of `shells`
+/// itself, nor in the session or below a shell of `busy`, whose call is running.
+pub(crate) fn background(shells: &[Pid], busy: &[Pid]) -> io::Result<u32> {
+    let all = processes()?;
+    let own = getpid().as_raw_nonzero().get();
+    let busy: HashSet<i32> = busy.iter().map(|pid| pid.as_raw_nonzero().get()).collect();
+    let mut spared: HashSet<i32> = shells.iter().map(|pid| pid.as_raw_nonzero().get()).collect();
+    for shell in &busy {
+        spared.extend(descendants(&all, *shell).iter().map(|process| process.pid));
+    }
+    let counted = descendants(&all, own).into_iter().filter(|process| {
+        !process.zombie && !spared.contains(&process.pid) && !busy.contains(&process.session)
+    });
+    Ok(u32::try_from(counted.count()).unwrap_or(u32::MAX))
+}
+
+/// Resident memory of this process, in bytes; 0 where `/proc` does not tell.
+pub(crate) fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_name_cannot_shift_the_fields() {
+        let rest = "7 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1000";
+        let expected = Process { pid: 42, parent: 7, session: 41, zombie: false, started: 9876 };
+        assert_eq!(Process::parse(&format!("42 (a) Z 1 (b)) S {rest}")), Some(expected));
+        let zombie = Process::parse(&format!("42 (a) Z {rest}")).unwrap();
+        assert!(zombie.zombie);
+        assert_eq!(Process::parse("42 a S"), None);
+    }
+
+    #[test]
+    fn descendants_are_found_at_any_depth_and_nobody_else() {
+        let process = |pid, parent| Process { pid, parent, session: 1, zombie: false, started: 0 };
+        let all = [process(2, 1), process(3, 2), process(4, 3), process(5, 1), process(6, 9)];
+        let mut found: Vec<i32> = descendants(&all, 2).iter().map(|process| process.pid).collect();
+        found.sort_unstable();
+        assert_eq!(found, [3, 4]);
+    }
+
+    #[test]
+    fn this_process_is_seen() {
+        let own = getpid().as_raw_nonzero().get();
+        assert!(processes().unwrap().iter().any(|process| process.pid == own));
+        assert!(resident_bytes() > 0);
+    }
+}

@@ -1,0 +1,9 @@
+//! The hand as a server: what it is given, and how it comes up and goes down.
+
+mod files;
+mod http;
+mod listener;
+mod serve;
+
+pub use listener::{Endpoint, Listen};
+pub use serve::{ServeError, ServeOptions, run, serve};

@@ -1,0 +1,13 @@
+//! The hand as its users see it: the real binary on a real socket, driven by the real client.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected has failed")]
+
+mod confinement;
+mod figures;
+mod fixture;
+mod journal;
+mod processes;
+mod search;
+mod server;
+mod shell;
+mod vectors;
