@@ -3,3 +3,8 @@
 pub mod cma;
 pub mod emulator;
 pub mod hand;
+pub mod launch;
+pub mod providers;
+pub mod report;
+pub mod shutdown;
+pub mod state_dir;

@@ -95,7 +95,8 @@ fn owner(path: &Path) -> io::Result<OwnerId> {
     match fs::read_to_string(path) {
         Ok(name) => {
             let name = name.trim();
-            let is_name = (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            let is_name = (1..=63).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             if is_name { Ok(OwnerId::new(name)) } else { Err(io::ErrorKind::InvalidData.into()) }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -11,7 +11,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use secrecy::SecretString;
@@ -49,6 +49,11 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             say(USAGE.trim_end());
             ExitCode::SUCCESS
         }
+        Some("launch") => match &arguments[1..] {
+            [folder] => crate::launch::launch(Path::new(folder)),
+            _ => complain("`launch` takes the sandbox's folder", Some(USAGE), BAD_ARGUMENTS),
+        },
+        Some("inside") => crate::launch::inside(),
         Some("serve") => match parse(&arguments[1..]) {
             Ok(options) => serve(options),
             Err(problem) => complain(&problem, Some(USAGE), BAD_ARGUMENTS),

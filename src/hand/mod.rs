@@ -18,6 +18,7 @@ mod confine;
 pub mod environment;
 mod journal;
 mod lane;
+mod port;
 mod procfs;
 mod replacement;
 pub mod server;

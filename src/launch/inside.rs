@@ -47,13 +47,13 @@ pub fn inside() -> ExitCode {
     let options = ServeOptions {
         listen: Listen::Unix(view.run.join("hand.sock")),
         token: Some(token),
-        environment: environment(&view),
+        environment: environment(&view).into_iter().collect(),
         state_dir: view.run.join("calls"),
         workdir: view.workspace,
         allow_roots: vec![view.memory],
         read_only_roots: Vec::new(),
     };
-    let served = run(options, |_| ready(), std::future::pending());
+    let served = run(options, |_| ready(), std::future::pending);
     if let Err(error) = served {
         let refusal = failed("start the hand")(io::Error::other(error));
         eprintln!("error: {}", refusal.message);
@@ -65,7 +65,8 @@ pub fn inside() -> ExitCode {
 fn prepare() -> Result<(View, SecretString), Refusal> {
     let refuse = |what: &'static str| move |error: rustix::io::Errno| failed(what)(error.into());
     // Before the orders are read: a launcher that died since has not sent any.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(refuse("be tied to the launcher"))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(refuse("be tied to the launcher"))?;
     let orders: Orders = serde_json::from_reader(io::stdin().lock())
         .map_err(|error| failed("read the launcher's orders")(error.into()))?;
     let Orders { spec, token } = orders;
@@ -119,7 +120,13 @@ fn limit(spec: &Spec) -> rustix::io::Result<()> {
 
 /// The environment of every tool: nothing of the host's.
 fn environment(view: &View) -> Vec<(OsString, OsString)> {
-    let plain = [("PATH", PATH), ("USER", "agent"), ("LOGNAME", "agent"), ("SHELL", "/bin/bash"), ("LANG", "C.UTF-8")];
+    let plain = [
+        ("PATH", PATH),
+        ("USER", "agent"),
+        ("LOGNAME", "agent"),
+        ("SHELL", "/bin/bash"),
+        ("LANG", "C.UTF-8"),
+    ];
     let plain = plain.into_iter().map(|(name, value)| (name.into(), value.into()));
     let folders = [("HOME", &view.workspace), ("TMPDIR", &view.tmp)];
     let folders = folders.into_iter().map(|(name, path)| (name.into(), path.clone().into_os_string()));

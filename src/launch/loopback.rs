@@ -3,7 +3,7 @@
 use std::io;
 
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, sendto, socket_with};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
 
 /// The loopback is always the first interface of its namespace.
 const LOOPBACK: i32 = 1;
@@ -19,7 +19,8 @@ const LENGTH: u32 = 16 + 16;
 
 /// Switches it on.
 pub(super) fn up() -> io::Result<()> {
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::ROUTE))?;
+    // Of the protocols that share this family, routing is the first, and the default.
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     sendto(&socket, &request(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
     let mut answer = [0u8; 64];
     let (_, length) = recv(&socket, &mut answer[..], RecvFlags::empty())?;

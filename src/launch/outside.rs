@@ -71,7 +71,8 @@ fn run(folder: &Path) -> Result<(), Refusal> {
     std::env::set_current_dir(folder).map_err(failed("enter the sandbox's folder"))?;
     let here = Folder(Path::new("."));
     let spec = std::fs::read(here.spec()).map_err(failed("read sandbox.json"))?;
-    let spec: Spec = serde_json::from_slice(&spec).map_err(io::Error::from).map_err(failed("understand sandbox.json"))?;
+    let spec: Spec =
+        serde_json::from_slice(&spec).map_err(io::Error::from).map_err(failed("understand sandbox.json"))?;
     let token = std::fs::read_to_string(here.token()).map_err(failed("read the sandbox's token"))?;
     let _lock = lock(here)?;
     let exit = File::create(here.exit()).map_err(failed("create the exit file"))?;
@@ -131,7 +132,10 @@ fn unshare(spec: &Spec) -> Result<(), Refusal> {
     if spec.network == Network::None {
         flags |= UnshareFlags::NEWNET;
     }
-    #[expect(unsafe_code, reason = "unshare is unsafe only with FILES, and when other threads run; neither is so")]
+    #[expect(
+        unsafe_code,
+        reason = "unshare is unsafe only with FILES, and when other threads run; neither is so"
+    )]
     // SAFETY: `flags` does not contain FILES, and the launcher has one thread.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(|error| refused(error.into()))?;
     std::fs::write("/proc/self/setgroups", "deny").map_err(refused)?;

@@ -150,7 +150,11 @@ impl Poller {
                 state.reached = false;
                 let failures = state.machine.failures() + 1;
                 let reason = Arc::clone(&fault.message);
-                self.context.notices.publish(Notice::QueueFailed { environment: environment(), failures, reason });
+                self.context.notices.publish(Notice::QueueFailed {
+                    environment: environment(),
+                    failures,
+                    reason,
+                });
             }
             _ => {}
         }

@@ -183,7 +183,11 @@ fn bases(mountinfo: &str, membership: &str) -> Vec<PathBuf> {
         membership.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
             let (names, path) = (fields.next()?, fields.next()?);
-            let found = if controller.is_empty() { names.is_empty() } else { names.split(',').any(|n| n == controller) };
+            let found = if controller.is_empty() {
+                names.is_empty()
+            } else {
+                names.split(',').any(|n| n == controller)
+            };
             found.then(|| path.trim_start_matches('/').to_owned())
         })
     };
@@ -196,7 +200,9 @@ fn bases(mountinfo: &str, membership: &str) -> Vec<PathBuf> {
             let (kind, options) = (after.split(' ').next()?, after.rsplit(' ').next()?);
             let controller = match kind {
                 "cgroup2" => "",
-                "cgroup" => *CONTROLLERS.iter().find(|name| options.split(',').any(|option| option == **name))?,
+                "cgroup" => {
+                    *CONTROLLERS.iter().find(|name| options.split(',').any(|option| option == **name))?
+                }
                 _ => return None,
             };
             let own = own(controller)?;

@@ -41,7 +41,8 @@ impl LocalProvider {
         while let Some(launcher) = locked_by(Folder(folder))? {
             // The launcher's child ends only when everything in its process namespace has.
             let inside = children(launcher);
-            let watches = inside.iter().chain([&launcher]).map(|pid| watch(*pid)).collect::<io::Result<Vec<_>>>()?;
+            let watches =
+                inside.iter().chain([&launcher]).map(|pid| watch(*pid)).collect::<io::Result<Vec<_>>>()?;
             groups.kill();
             signal_below(launcher, Signal::KILL);
             // Otherwise it ends by itself, after whatever it had to clear up.
@@ -94,6 +95,10 @@ fn open_up(folder: &Path) {
     while let Some(folder) = next.pop() {
         let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-        next.extend(entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+        next.extend(
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
     }
 }

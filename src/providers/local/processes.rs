@@ -75,7 +75,11 @@ mod tests {
     #[test]
     fn finds_and_kills_what_a_process_started() {
         let script = "sleep 300 & (sleep 300 & exec sleep 300) & echo; wait";
-        let mut shell = Command::new("/bin/sh").args(["-c", script]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         // The line says that everything was started; the inner one may take a moment longer.
         let mut line = [0];
         std::io::Read::read_exact(&mut shell.stdout.take().unwrap(), &mut line).unwrap();

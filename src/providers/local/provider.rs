@@ -119,7 +119,8 @@ impl LocalProvider {
     pub(super) fn folder(&self, id: &SandboxId) -> Result<PathBuf, ProviderError> {
         let name = utf8_percent_encode(id.as_str(), NAME).to_string();
         if name.is_empty() || name.len() > MAX_NAME || name.starts_with('.') {
-            let what = format!("`{id}` cannot name a sandbox: expected 1 to {MAX_NAME} bytes without a leading dot");
+            let what =
+                format!("`{id}` cannot name a sandbox: expected 1 to {MAX_NAME} bytes without a leading dot");
             return Err(ProviderError::Refused { what });
         }
         Ok(self.options.dir.join(name))
@@ -140,7 +141,8 @@ impl LocalProvider {
     fn alive(&self, id: &SandboxId) -> Result<Option<(Spec, u32)>, ProviderError> {
         let folder = self.folder(id)?;
         let Some(spec) = Self::read(&folder)? else { return Ok(None) };
-        let launcher = locked_by(Folder(&folder)).map_err(|error| unavailable("look at a sandbox's lock", error))?;
+        let launcher =
+            locked_by(Folder(&folder)).map_err(|error| unavailable("look at a sandbox's lock", error))?;
         Ok(launcher.map(|launcher| (spec, launcher)))
     }
 }

@@ -51,7 +51,8 @@ impl LocalProvider {
     /// Makes the folder under its name, with everything in it.
     async fn reserve(&self, folder: &Path, wanted: &SandboxSpec) -> Result<Spec, ProviderError> {
         if Self::read(folder)?.is_some() {
-            let locked = locked_by(Folder(folder)).map_err(|error| unavailable("look at a sandbox's lock", error))?;
+            let locked =
+                locked_by(Folder(folder)).map_err(|error| unavailable("look at a sandbox's lock", error))?;
             if locked.is_some() {
                 return Err(ProviderError::AlreadyExists { id: wanted.id.clone() });
             }
@@ -129,7 +130,8 @@ impl LocalProvider {
     /// Starts the launcher, detached, and waits for its word.
     async fn launch(&self, folder: &Path) -> Result<(), ProviderError> {
         let failed = |error| unavailable("start the sandbox's launcher", error);
-        let log = fs::OpenOptions::new().create(true).append(true).open(Folder(folder).log()).map_err(failed)?;
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(Folder(folder).log()).map_err(failed)?;
         let mut launcher = Command::new(&self.options.program)
             .args(&self.options.arguments)
             .args([OsStr::new("launch"), folder.as_os_str()])
