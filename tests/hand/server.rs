@@ -58,6 +58,14 @@ async fn without_the_token_nothing_is_answered() {
     process.kill().unwrap();
     process.wait().unwrap();
     assert!(!root.join("w/ran").exists());
+    // A unix socket can want one too.
+    let listen = format!("unix:{}", root.join("s").display());
+    let (mut process, _) = spawn(&root, &with_token("token"), &listen).unwrap();
+    let client = HandClient::unix(root.join("s"));
+    assert_eq!(refused(client.health().await), ErrorCode::Unauthorized);
+    assert!(client.with_token(&SecretString::from(TOKEN)).health().await.is_ok());
+    process.kill().unwrap();
+    process.wait().unwrap();
     let said = spawn(&root, &Options::default(), "tcp:127.0.0.1:0").map(|_| ()).unwrap_err();
     assert!(said.contains("on TCP needs a token"), "{said}");
     std::fs::write(root.join("short"), "abc").unwrap();
