@@ -151,27 +151,29 @@ impl Calls {
 
     /// Cancels a call and waits until it has ended. One that has not come yet will not run when it does.
     pub(crate) async fn cancel(&self, id: &CallId) -> Result<CallStatus<Arc<RawValue>>, Error> {
-        let state = {
-            let table = self.0.table.lock();
-            match table.live.get(id) {
-                Some(live) => {
-                    live.cancel.cancel();
-                    Some(live.state.clone())
-                }
-                None => {
-                    if self.0.journal.look_up(id).is_none() {
-                        let result = raw(&ToolResult::error(CANCELLED));
-                        let forbidden = self.0.journal.forbid(id, Stored { result, run_us: 0 });
-                        forbidden.map_err(|error| Error::new(ErrorCode::JournalFull, error.to_string()))?;
-                    }
-                    None
-                }
+        while let Some(state) = self.stop(id)? {
+            if !matches!(settled(state).await, State::Refused(_)) {
+                break;
             }
-        };
-        if let Some(state) = state {
-            settled(state).await;
+            // It was not run after all, so it is forbidden as soon as it is off the table.
+            tokio::task::yield_now().await;
         }
         Ok(self.status(id).await.unwrap_or(CallStatus::Unknown))
+    }
+
+    /// Tells a live call to end, or forbids one that is not known.
+    fn stop(&self, id: &CallId) -> Result<Option<watch::Receiver<State>>, Error> {
+        let table = self.0.table.lock();
+        if let Some(live) = table.live.get(id) {
+            live.cancel.cancel();
+            return Ok(Some(live.state.clone()));
+        }
+        if self.0.journal.look_up(id).is_none() {
+            let stored = Stored { result: raw(&ToolResult::error(CANCELLED)), run_us: 0 };
+            let forbidden = self.0.journal.forbid(id, stored);
+            forbidden.map_err(|error| Error::new(ErrorCode::JournalFull, error.to_string()))?;
+        }
+        Ok(None)
     }
 
     /// The live calls, oldest first.
