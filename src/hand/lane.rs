@@ -87,10 +87,15 @@ enum Message {
     GiveUpShell,
 }
 
-/// Too many threads.
+/// Why a call cannot be queued.
 #[derive(Debug, thiserror::Error)]
-#[error("calls of {MAX_LANES} session threads have come already, and a sandbox takes no more")]
-pub(crate) struct TooManyThreads;
+pub(crate) enum QueueError {
+    #[error("calls of {MAX_LANES} session threads have come already, and a sandbox takes no more")]
+    TooManyThreads,
+    /// Only cancelled calls that have not come to their turn can make it so long.
+    #[error("the thread's queue is full; wait for its running call to end")]
+    Full,
+}
 
 impl Lanes {
     pub(crate) fn new(sandbox: Arc<Sandbox>) -> Self {
@@ -104,14 +109,13 @@ impl Lanes {
         thread: Option<ThreadId>,
         ticket: Ticket,
         tool: Tool,
-    ) -> Result<(), TooManyThreads> {
+    ) -> Result<(), QueueError> {
         let mut state = self.0.state.lock();
         let inbox = match state.inboxes.get(&thread) {
             // A lane ends before it is told to only by a defect; the thread gets another one.
             Some(inbox) if !inbox.is_closed() => inbox.clone(),
-            None if state.inboxes.len() >= MAX_LANES => return Err(TooManyThreads),
+            None if state.inboxes.len() >= MAX_LANES => return Err(QueueError::TooManyThreads),
             _ => {
-                // Every live call could be here, and each of them could ask for the shell once.
                 let (inbox, messages) = mpsc::channel(2 * MAX_LIVE_CALLS);
                 let lane = Lane {
                     lanes: self.clone(),
@@ -126,9 +130,7 @@ impl Lanes {
                 inbox
             }
         };
-        // Dropping the ticket tells the caller; the inbox cannot be full, see above.
-        drop(inbox.try_send(Message::Call(ticket, tool)));
-        Ok(())
+        inbox.try_send(Message::Call(ticket, tool)).map_err(|_| QueueError::Full)
     }
 
     /// The shells, and those of them that are running a command.
