@@ -20,7 +20,7 @@ async fn a_timeout_keeps_the_output_so_far_and_kills_everything() {
     assert!(result.is_error);
     let text = result.text();
     assert_eq!(text, format!("before\nmore\nbash: bash command timed out after 0.3s; {KILLED}"));
-    // The hand itself counts what is left of it, and `ps` would only see what the kernel sees.
+    // By the hand's own count, and by the kernel's list of processes.
     assert_eq!(hand.client.health().await.unwrap().background, 0);
     let left = hand.bash("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 123[45678]'").await;
     assert!(left.text().ends_with("\n0"), "{}", left.text());
