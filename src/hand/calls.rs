@@ -17,6 +17,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -75,8 +76,10 @@ struct Live {
     number: u64,
     digest: u64,
     bytes: usize,
+    /// Set by whoever decides first: the call begins, or is cancelled before it could.
+    decided: AtomicBool,
     cancel: CancellationToken,
-    state: watch::Receiver<State>,
+    state: watch::Sender<State>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,11 +91,19 @@ enum State {
     Refused(Error),
 }
 
+impl Table {
+    fn remove(&mut self, id: &CallId) {
+        if let Some(live) = self.live.remove(id) {
+            self.live_bytes -= live.bytes;
+        }
+    }
+}
+
 /// How a request meets its call.
 enum Met {
     Live(watch::Receiver<State>),
     Before(Known),
-    New(Ticket, watch::Receiver<State>),
+    New(Ticket),
 }
 
 impl Calls {
@@ -116,7 +127,8 @@ impl Calls {
         let (state, origin) = match self.meet(id, digest, bytes, request.timeout_ms)? {
             Met::Live(state) => (state, Origin::Attached),
             Met::Before(known) => return self.journaled(id, known, digest).await,
-            Met::New(ticket, state) => {
+            Met::New(ticket) => {
+                let state = ticket.live.state.subscribe();
                 self.dispatch(ticket, request)?;
                 (state, Origin::Ran)
             }
@@ -151,27 +163,35 @@ impl Calls {
 
     /// Cancels a call and waits until it has ended. One that has not come yet will not run when it does.
     pub(crate) async fn cancel(&self, id: &CallId) -> Result<CallStatus<Arc<RawValue>>, Error> {
-        let state = {
-            let table = self.0.table.lock();
-            match table.live.get(id) {
-                Some(live) => {
-                    live.cancel.cancel();
-                    Some(live.state.clone())
-                }
-                None => {
-                    if self.0.journal.look_up(id).is_none() {
-                        let result = raw(&ToolResult::error(CANCELLED));
-                        let forbidden = self.0.journal.forbid(id, Stored { result, run_us: 0 });
-                        forbidden.map_err(|error| Error::new(ErrorCode::JournalFull, error.to_string()))?;
-                    }
-                    None
-                }
+        while let Some(state) = self.stop(id)? {
+            if !matches!(settled(state).await, State::Refused(_)) {
+                break;
             }
-        };
-        if let Some(state) = state {
-            settled(state).await;
+            // It was not run after all, so it is forbidden as soon as it is off the table.
+            tokio::task::yield_now().await;
         }
         Ok(self.status(id).await.unwrap_or(CallStatus::Unknown))
+    }
+
+    /// Tells a live call to end, or forbids one that has not begun or is not known.
+    fn stop(&self, id: &CallId) -> Result<Option<watch::Receiver<State>>, Error> {
+        let mut table = self.0.table.lock();
+        let cancelled = Stored { result: raw(&ToolResult::error(CANCELLED)), run_us: 0 };
+        if let Some(live) = table.live.get(id).cloned() {
+            live.cancel.cancel();
+            if !live.decided.swap(true, Ordering::AcqRel) {
+                // It need not wait for its turn to be told that it has none. Its ticket is worth nothing now.
+                self.0.journal.finish(id, Some(live.digest), cancelled.clone());
+                table.remove(id);
+                live.state.send_replace(State::Finished(cancelled));
+            }
+            return Ok(Some(live.state.subscribe()));
+        }
+        if self.0.journal.look_up(id).is_none() {
+            let forbidden = self.0.journal.forbid(id, cancelled);
+            forbidden.map_err(|error| Error::new(ErrorCode::JournalFull, error.to_string()))?;
+        }
+        Ok(None)
     }
 
     /// The live calls, oldest first.
@@ -194,16 +214,10 @@ impl Calls {
 
     /// Takes no more calls, cancels those that are live, and waits until they have ended.
     pub(crate) async fn close(&self) {
-        let live: Vec<_> = {
-            let mut table = self.0.table.lock();
-            table.closed = true;
-            table.live.values().cloned().collect()
-        };
-        for live in &live {
-            live.cancel.cancel();
-        }
-        for live in live {
-            settled(live.state.clone()).await;
+        self.0.table.lock().closed = true;
+        let stopped: Vec<_> = self.live().iter().filter_map(|id| self.stop(id).ok().flatten()).collect();
+        for state in stopped {
+            settled(state).await;
         }
         self.0.lanes.close();
     }
@@ -213,7 +227,7 @@ impl Calls {
         let mut table = self.0.table.lock();
         if let Some(live) = table.live.get(id) {
             same(id, Some(live.digest), digest)?;
-            return Ok(Met::Live(live.state.clone()));
+            return Ok(Met::Live(live.state.subscribe()));
         }
         if let Some(known) = self.0.journal.look_up(id) {
             return Ok(Met::Before(known));
@@ -230,14 +244,19 @@ impl Calls {
         if table.live_bytes + bytes > MAX_LIVE_BYTES {
             return busy(format!("the arguments of all live calls may have {MAX_LIVE_BYTES} bytes together"));
         }
-        let (tell, state) = watch::channel(State::Queued);
-        let cancel = CancellationToken::new();
         table.count += 1;
         table.live_bytes += bytes;
-        let live = Live { number: table.count, digest, bytes, cancel: cancel.clone(), state: state.clone() };
-        table.live.insert(id.clone(), Arc::new(live));
+        let live = Arc::new(Live {
+            number: table.count,
+            digest,
+            bytes,
+            decided: AtomicBool::new(false),
+            cancel: CancellationToken::new(),
+            state: watch::Sender::new(State::Queued),
+        });
+        table.live.insert(id.clone(), Arc::clone(&live));
         let limit = timeout_ms.map(Duration::from_millis);
-        Ok(Met::New(Ticket { calls: self.clone(), id: id.clone(), digest, limit, cancel, tell }, state))
+        Ok(Met::New(Ticket { calls: self.clone(), id: id.clone(), limit, live }))
     }
 
     /// Sends a call to where it runs.
@@ -301,55 +320,49 @@ impl Calls {
     }
 }
 
-/// A live call that has not begun. Dropping it instead of beginning refuses the call.
+/// The right to begin a call, unless it is cancelled first. Dropping it unused refuses the call.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     calls: Calls,
     id: CallId,
-    digest: u64,
     limit: Option<Duration>,
-    cancel: CancellationToken,
-    tell: watch::Sender<State>,
+    live: Arc<Live>,
 }
 
 impl Ticket {
     /// Records that the call runs from now on; none if it must not, which has been told then.
     pub(crate) fn begin(self) -> Option<Running> {
-        if self.cancel.is_cancelled() {
-            let result = raw(&ToolResult::error(CANCELLED));
-            self.finish(Stored { result, run_us: 0 });
+        if self.live.decided.swap(true, Ordering::AcqRel) {
             return None;
         }
-        if let Err(error) = self.calls.0.journal.start(&self.id, self.digest) {
+        if let Err(error) = self.calls.0.journal.start(&self.id, self.live.digest) {
             let message =
                 format!("the call was not started, because the journal could not be written: {error}");
-            self.tell.send_replace(State::Refused(Error::new(ErrorCode::JournalFull, message)));
+            self.live.state.send_replace(State::Refused(Error::new(ErrorCode::JournalFull, message)));
             return None;
         }
-        self.tell.send_replace(State::Running);
-        let limits = Limits::start(self.cancel.clone(), self.limit);
+        self.live.state.send_replace(State::Running);
+        let limits = Limits::start(self.live.cancel.clone(), self.limit);
         Some(Running { ticket: Mutex::new(Some(self)), limits, started: Instant::now() })
     }
 
     fn finish(&self, stored: Stored) {
-        self.calls.0.journal.finish(&self.id, Some(self.digest), stored.clone());
-        self.tell.send_replace(State::Finished(stored));
+        self.calls.0.journal.finish(&self.id, Some(self.live.digest), stored.clone());
+        self.live.state.send_replace(State::Finished(stored));
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.tell.send_if_modified(|state| {
+        self.live.state.send_if_modified(|state| {
             let unsettled = matches!(state, State::Queued | State::Running);
             if unsettled {
                 *state = State::Refused(lost());
             }
             unsettled
         });
-        let mut table = self.calls.0.table.lock();
-        if let Some(live) = table.live.remove(&self.id) {
-            table.live_bytes -= live.bytes;
-        }
+        // A cancelled call has left the table, and its id never comes back to it.
+        self.calls.0.table.lock().remove(&self.id);
     }
 }
 

@@ -67,7 +67,7 @@ fn serve(arguments: Arguments) -> ExitCode {
         Ok(options) => options,
         Err(problem) => return complain(&problem, None, BAD_CONFIGURATION),
     };
-    match run(options, |endpoint| say(&format!("ready {endpoint}")), asked_to_end) {
+    match run(options, |address| say(&format!("ready {address}")), asked_to_end) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut problem = error.to_string();

@@ -41,8 +41,10 @@ const MAX_SHELLS: usize = 32;
 /// Threads that have ever had a call; each keeps a task of a few kilobytes.
 const MAX_LANES: usize = 1024;
 
-/// How long a command waits for another thread's shell to make room.
+/// How long a command waits for another thread's shell to make room, and after which part of that it looks
+/// again for one that has become idle.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
+const ROOM_LOOK: Duration = Duration::from_millis(200);
 
 /// What every lane uses.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ struct State {
 #[derive(Debug)]
 struct Seat {
     pid: Pid,
-    /// Since when it has had nothing to do; none while it runs a command.
+    /// Since when it has had nothing to do; none while it runs a command or has been asked to make room.
     idle_since: Option<Instant>,
 }
 
@@ -85,10 +87,15 @@ enum Message {
     GiveUpShell,
 }
 
-/// Too many threads.
+/// Why a call cannot be queued.
 #[derive(Debug, thiserror::Error)]
-#[error("calls of {MAX_LANES} session threads have come already, and a sandbox takes no more")]
-pub(crate) struct TooManyThreads;
+pub(crate) enum QueueError {
+    #[error("calls of {MAX_LANES} session threads have come already, and a sandbox takes no more")]
+    TooManyThreads,
+    /// Only cancelled calls that have not come to their turn can make it so long.
+    #[error("the thread's queue is full; wait for its running call to end")]
+    Full,
+}
 
 impl Lanes {
     pub(crate) fn new(sandbox: Arc<Sandbox>) -> Self {
@@ -102,13 +109,13 @@ impl Lanes {
         thread: Option<ThreadId>,
         ticket: Ticket,
         tool: Tool,
-    ) -> Result<(), TooManyThreads> {
+    ) -> Result<(), QueueError> {
         let mut state = self.0.state.lock();
         let inbox = match state.inboxes.get(&thread) {
-            Some(inbox) => inbox,
-            None if state.inboxes.len() >= MAX_LANES => return Err(TooManyThreads),
-            None => {
-                // Every live call could be here, and each of them could ask for the shell once.
+            // A lane ends before it is told to only by a defect; the thread gets another one.
+            Some(inbox) if !inbox.is_closed() => inbox.clone(),
+            None if state.inboxes.len() >= MAX_LANES => return Err(QueueError::TooManyThreads),
+            _ => {
                 let (inbox, messages) = mpsc::channel(2 * MAX_LIVE_CALLS);
                 let lane = Lane {
                     lanes: self.clone(),
@@ -119,12 +126,11 @@ impl Lanes {
                     lost: None,
                 };
                 tokio::spawn(lane.work());
-                state.inboxes.entry(thread).or_insert(inbox)
+                state.inboxes.insert(thread, inbox.clone());
+                inbox
             }
         };
-        // Dropping the ticket tells the caller; the inbox cannot be full, see above.
-        drop(inbox.try_send(Message::Call(ticket, tool)));
-        Ok(())
+        inbox.try_send(Message::Call(ticket, tool)).map_err(|_| QueueError::Full)
     }
 
     /// The shells, and those of them that are running a command.
@@ -144,15 +150,32 @@ impl Lanes {
         if let Ok(permit) = Arc::clone(&self.0.room).try_acquire_owned() {
             return Some(permit);
         }
-        self.0.state.lock().ask_longest_idle();
-        timeout(ROOM_WAIT, Arc::clone(&self.0.room).acquire_owned()).await.ok()?.ok()
+        let look = async {
+            loop {
+                self.0.state.lock().ask_longest_idle();
+                if let Ok(permit) = timeout(ROOM_LOOK, Arc::clone(&self.0.room).acquire_owned()).await {
+                    return permit.ok();
+                }
+            }
+        };
+        timeout(ROOM_WAIT, look).await.ok().flatten()
+    }
+
+    fn mark(&self, thread: &Option<ThreadId>, idle_since: Option<Instant>) {
+        if let Some(seat) = self.0.state.lock().shells.get_mut(thread) {
+            seat.idle_since = idle_since;
+        }
     }
 }
 
 impl State {
-    fn ask_longest_idle(&self) {
-        let idle = self.shells.iter().filter_map(|(thread, seat)| Some((seat.idle_since?, thread)));
-        if let Some(inbox) = idle.min().and_then(|(_, thread)| self.inboxes.get(thread)) {
+    fn ask_longest_idle(&mut self) {
+        let idle = self.shells.iter_mut().filter(|(_, seat)| seat.idle_since.is_some());
+        if let Some((thread, seat)) = idle.min_by_key(|(_, seat)| seat.idle_since)
+            && let Some(inbox) = self.inboxes.get(thread)
+        {
+            // So that the next one to need room asks somebody else.
+            seat.idle_since = None;
             // A full inbox belongs to a shell that is not idle any more.
             drop(inbox.try_send(Message::GiveUpShell));
         }
@@ -230,21 +253,21 @@ impl Lane {
                 self.output = None;
                 ToolResult::ok("bash session restarted")
             }
-            Bash::Run { command, limit } => match self.run(&command, &limits.at_most(limit)).await {
+            Bash::Run { command, limit } => match self.run(&command, limit, limits).await {
                 Ok(result) => result,
                 Err(problem) => ToolResult::error(format!("bash: {problem}")),
             },
         }
     }
 
-    async fn run(&mut self, command: &str, limits: &Limits) -> Result<ToolResult, String> {
+    async fn run(&mut self, command: &str, limit: Duration, limits: &Limits) -> Result<ToolResult, String> {
         self.ensure_shell().await?;
         let note = self.lost.take();
         let (Some((shell, _)), Some(output)) = (&mut self.shell, &mut self.output) else {
             return Err("the shell could not be used".to_owned());
         };
         self.lanes.mark(&self.thread, None);
-        let ended = shell.run(command, output, limits).await;
+        let ended = shell.run(command, output, &limits.at_most(limit)).await;
         match ended {
             Ended::Status(_) => self.lanes.mark(&self.thread, Some(Instant::now())),
             Ended::Exited(exit) => self.lose(Lost::Exited(exit)).await,
@@ -301,14 +324,6 @@ impl Lane {
         self.lost = Some(lost);
         if let Some(output) = &mut self.output {
             output.settle();
-        }
-    }
-}
-
-impl Lanes {
-    fn mark(&self, thread: &Option<ThreadId>, idle_since: Option<Instant>) {
-        if let Some(seat) = self.0.state.lock().shells.get_mut(thread) {
-            seat.idle_since = idle_since;
         }
     }
 }

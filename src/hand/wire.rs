@@ -92,7 +92,7 @@ pub enum CallStatus<R = ToolResult> {
         /// How long the tool ran, in microseconds.
         run_us: u64,
     },
-    /// The hand that ran it died before it ended; nobody knows how far it came.
+    /// The hand that ran it died before it ended, and nobody knows how far it came; or its result is damaged.
     Unknown,
 }
 

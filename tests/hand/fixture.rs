@@ -21,7 +21,7 @@ pub(crate) struct Hand {
     pub(crate) dir: TempDir,
     pub(crate) workdir: PathBuf,
     pub(crate) client: HandClient,
-    process: Child,
+    process: Process,
     options: Options,
     calls: AtomicU32,
 }
@@ -53,7 +53,7 @@ impl Hand {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.0.id()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -118,8 +118,8 @@ impl Hand {
     }
 
     pub(crate) fn crash(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.process.0.kill().unwrap();
+        self.process.0.wait().unwrap();
     }
 
     pub(crate) fn restart(&mut self) {
@@ -137,11 +137,11 @@ impl Hand {
 
     /// Asks the hand to end and waits until it has.
     pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.process);
+        let pid = rustix::process::Pid::from_child(&self.process.0);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let start = Instant::now();
         loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
+            if let Some(status) = self.process.0.try_wait().unwrap() {
                 return status;
             }
             assert!(start.elapsed() < PATIENCE, "the hand does not end");
@@ -152,7 +152,8 @@ impl Hand {
 
 impl Drop for Hand {
     fn drop(&mut self) {
-        if let Ok(None) = self.process.try_wait() {
+        // A failing test must fail with its own words; then the process is killed.
+        if !std::thread::panicking() && matches!(self.process.0.try_wait(), Ok(None)) {
             self.stop();
         }
     }
@@ -174,8 +175,19 @@ fn socket_argument(root: &Path) -> String {
     format!("unix:{}", root.join("s").display())
 }
 
+/// A process that does not outlive its owner.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Harmless when it has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts a hand below `root`, and returns it with the address it said it was ready at, or its complaint.
-pub(crate) fn spawn(root: &Path, options: &Options, listen: &str) -> Result<(Child, String), String> {
+pub(crate) fn spawn(root: &Path, options: &Options, listen: &str) -> Result<(Process, String), String> {
     let script = format!("{}\nexec \"$@\"", options.prelude);
     let mut command = Command::new("/bin/bash");
     command.args(["-c", &script, "bash", env!("CARGO_BIN_EXE_remuda-hand"), "serve"]);
@@ -184,10 +196,10 @@ pub(crate) fn spawn(root: &Path, options: &Options, listen: &str) -> Result<(Chi
     command.arg("--state-dir").arg(root.join("state"));
     command.args(&options.arguments);
     command.envs(options.environment.iter().map(|(name, value)| (name, value)));
-    let mut process =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut out = BufReader::new(process.stdout.take().unwrap());
-    let mut err = BufReader::new(process.stderr.take().unwrap());
+    let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut process = Process(process.unwrap());
+    let mut out = BufReader::new(process.0.stdout.take().unwrap());
+    let mut err = BufReader::new(process.0.stderr.take().unwrap());
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -199,11 +211,6 @@ pub(crate) fn spawn(root: &Path, options: &Options, listen: &str) -> Result<(Chi
             let _ = tell.send(Ok(line.trim_end().strip_prefix("ready ").unwrap().to_owned()));
         }
     });
-    match told.recv_timeout(PATIENCE).expect("the hand says something") {
-        Ok(address) => Ok((process, address)),
-        Err(complaint) => {
-            process.wait().unwrap();
-            Err(complaint)
-        }
-    }
+    let told = told.recv_timeout(PATIENCE).expect("the hand says something");
+    told.map(|address| (process, address))
 }

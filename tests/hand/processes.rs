@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::fixture::{Hand, Options, PATIENCE, bash, bounded, request};
+use crate::fixture::{Hand, Options, PATIENCE, Process, bash, bounded, request};
 
 /// What a hand may take, whatever its commands print.
 const MAX_RESIDENT: u64 = 16 << 20;
@@ -162,7 +162,7 @@ async fn a_hand_without_root_works_and_meets_permissions() {
     set_mode("w/closed", 0o700);
     set_mode("w/roots", 0o644);
     set_mode("w/mine", 0o600);
-    let mut process = std::process::Command::new(&binary)
+    let process = std::process::Command::new(&binary)
         .args(["serve", "--listen", &format!("unix:{}", root.join("s").display())])
         .arg("--workdir")
         .arg(root.join("w"))
@@ -171,9 +171,9 @@ async fn a_hand_without_root_works_and_meets_permissions() {
         .uid(NOBODY)
         .gid(NOBODY)
         .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    process.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+        .spawn();
+    let mut process = Process(process.unwrap());
+    process.0.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
     let client = remuda::hand::client::HandClient::unix(root.join("s"));
     let tool = async |id: &str, tool: &str, input| {
         bounded(client.call(&id.into(), &request(tool, input))).await.unwrap().result
@@ -194,8 +194,7 @@ async fn a_hand_without_root_works_and_meets_permissions() {
         answers.push(tool(&number.to_string(), name, input).await);
     }
     let health = client.health().await;
-    process.kill().unwrap();
-    process.wait().unwrap();
+    drop(process);
     let texts: Vec<String> = answers.iter().map(|answer| answer.text()).collect();
     assert_eq!(texts[0], "read: closed/x: permission denied");
     assert_eq!(texts[1], "write: closed/y: permission denied");

@@ -43,7 +43,7 @@ async fn without_the_token_nothing_is_answered() {
         arguments: vec!["--token-file".to_owned(), root.join(path).to_str().unwrap().to_owned()],
         ..Options::default()
     };
-    let (mut process, address) = spawn(&root, &with_token("token"), "tcp:127.0.0.1:0").unwrap();
+    let (process, address) = spawn(&root, &with_token("token"), "tcp:127.0.0.1:0").unwrap();
     let address = address.strip_prefix("tcp:").unwrap().parse().unwrap();
     let good = HandClient::tcp(address, &SecretString::from(TOKEN));
     assert_eq!(good.health().await.unwrap().protocol, PROTOCOL);
@@ -55,9 +55,15 @@ async fn without_the_token_nothing_is_answered() {
         assert_eq!(refused(bad.get_file("x", 10).await), ErrorCode::Unauthorized);
         assert_eq!(refused(bad.cancel(&"b".into()).await), ErrorCode::Unauthorized);
     }
-    process.kill().unwrap();
-    process.wait().unwrap();
+    drop(process);
     assert!(!root.join("w/ran").exists());
+    // A unix socket can want one too.
+    let listen = format!("unix:{}", root.join("s").display());
+    let (process, _) = spawn(&root, &with_token("token"), &listen).unwrap();
+    let client = HandClient::unix(root.join("s"));
+    assert_eq!(refused(client.health().await), ErrorCode::Unauthorized);
+    assert!(client.with_token(&SecretString::from(TOKEN)).health().await.is_ok());
+    drop(process);
     let said = spawn(&root, &Options::default(), "tcp:127.0.0.1:0").map(|_| ()).unwrap_err();
     assert!(said.contains("on TCP needs a token"), "{said}");
     std::fs::write(root.join("short"), "abc").unwrap();

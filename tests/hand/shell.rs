@@ -20,7 +20,7 @@ async fn a_timeout_keeps_the_output_so_far_and_kills_everything() {
     assert!(result.is_error);
     let text = result.text();
     assert_eq!(text, format!("before\nmore\nbash: bash command timed out after 0.3s; {KILLED}"));
-    // The hand itself counts what is left of it, and `ps` would only see what the kernel sees.
+    // By the hand's own count, and by the kernel's list of processes.
     assert_eq!(hand.client.health().await.unwrap().background, 0);
     let left = hand.bash("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'sleep 123[45678]'").await;
     assert!(left.text().ends_with("\n0"), "{}", left.text());
@@ -218,9 +218,13 @@ async fn the_thread_idle_longest_makes_room_for_the_thirty_third() {
     // Thread 1 was the one idle longest, and takes the place of 2.
     let text = run(1, "echo [$A]").await.text();
     assert!(text.starts_with("[this is a new shell: the previous one had been idle and made room"), "{text}");
+    // Two that need room at once do not ask the same one.
+    let both = async { tokio::join!(run(33, "echo 33"), run(34, "echo 34")) };
+    let (one, other) = bounded(both).await;
+    assert_eq!((one.text().as_str(), other.text().as_str()), ("33", "34"));
     assert_eq!(run(0, "echo $A").await.text(), "1");
     // The jobs of those who made room go on.
-    assert_eq!(hand.client.health().await.unwrap().background, 32);
+    assert_eq!(hand.client.health().await.unwrap().background, 32, "the sleeping jobs of all");
 }
 
 #[tokio::test]

@@ -93,41 +93,32 @@ impl Service {
     }
 
     async fn post(&self, id: &CallId, body: Incoming) -> Result<Response<Body>, Error> {
-        let too_large = || {
-            let message = format!("a call's body may have {MAX_CALL_BYTES} bytes");
-            Error::new(ErrorCode::TooLarge, message)
-        };
-        let announced = body
-            .size_hint()
-            .upper()
-            .map_or(MAX_CALL_BYTES, |upper| usize::try_from(upper).unwrap_or(usize::MAX));
-        if announced > MAX_CALL_BYTES {
-            return Err(too_large());
-        }
-        let request: CallRequest;
-        let bytes;
-        {
-            let permits = u32::try_from(announced).unwrap_or(u32::MAX);
-            let _room = self.bodies.acquire_many(permits).await;
-            let collected = timeout(BODY_TIMEOUT, Limited::new(body, MAX_CALL_BYTES).collect()).await;
-            let bad = |message: String| Error::new(ErrorCode::BadRequest, message);
-            let collected =
-                collected.map_err(|_| bad(format!("the body did not come within {BODY_TIMEOUT:?}")))?;
-            let body = collected.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-                Some(_) => too_large(),
-                None => bad(format!("the body broke off: {error}")),
-            })?;
-            let body = body.to_bytes();
-            bytes = body.len();
-            request = serde_json::from_slice(&body).map_err(|error| {
-                bad(format!("the body must be {{\"tool\": …, \"input\": …}} in JSON: {error}"))
-            })?;
-        }
+        let (request, bytes) = self.receive(body).await?;
         if request.thread.as_ref().is_some_and(|thread| thread.as_str().len() > MAX_CALL_ID_BYTES) {
-            let message = format!("a thread's id has at most {MAX_CALL_ID_BYTES} bytes");
-            return Err(Error::new(ErrorCode::BadRequest, message));
+            return Err(bad(format!("a thread's id has at most {MAX_CALL_ID_BYTES} bytes")));
         }
         Ok(json(StatusCode::OK, &self.calls.post(id, request, bytes).await?))
+    }
+
+    /// Takes in a call and the length of its body, when there is room for it.
+    async fn receive(&self, body: Incoming) -> Result<(CallRequest, usize), Error> {
+        let too_large =
+            || Error::new(ErrorCode::TooLarge, format!("a call's body may have {MAX_CALL_BYTES} bytes"));
+        let announced = body.size_hint().upper().unwrap_or(MAX_CALL_BYTES as u64);
+        let announced = u32::try_from(announced).ok().filter(|bytes| *bytes as usize <= MAX_CALL_BYTES);
+        let _room = self.bodies.acquire_many(announced.ok_or_else(too_large)?).await;
+        let collected = timeout(BODY_TIMEOUT, Limited::new(body, MAX_CALL_BYTES).collect()).await;
+        let collected =
+            collected.map_err(|_| bad(format!("the body did not come within {BODY_TIMEOUT:?}")))?;
+        let body = collected.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => too_large(),
+            None => bad(format!("the body broke off: {error}")),
+        })?;
+        let body = body.to_bytes();
+        let request = serde_json::from_slice(&body);
+        let request = request
+            .map_err(|error| bad(format!("the body must be {{\"tool\": …, \"input\": …}} in JSON: {error}")));
+        Ok((request?, body.len()))
     }
 
     async fn health(&self) -> Result<Response<Body>, Error> {
@@ -161,20 +152,23 @@ fn call_id(encoded: &str) -> Result<CallId, Error> {
     if journal::is_valid(&id) {
         return Ok(CallId::from(id));
     }
-    let message = format!(
+    Err(bad(format!(
         "a call's id has 1 to {MAX_CALL_ID_BYTES} characters, ASCII letters, digits, `_`, `-`, `.` and `:`"
-    );
-    Err(Error::new(ErrorCode::BadRequest, message))
+    )))
 }
 
 fn decoded(encoded: &str) -> Result<String, Error> {
     let decoded = percent_decode_str(encoded).decode_utf8();
-    decoded.map(String::from).map_err(|_| Error::new(ErrorCode::BadRequest, "the path is not UTF-8"))
+    decoded.map(String::from).map_err(|_| bad("the path is not UTF-8".to_owned()))
 }
 
 fn no_route(request: &Request<Incoming>) -> Error {
     let message = format!("there is no {} {}", request.method(), request.uri().path());
     Error::new(ErrorCode::NotFound, message)
+}
+
+fn bad(message: String) -> Error {
+    Error::new(ErrorCode::BadRequest, message)
 }
 
 fn empty() -> Body {

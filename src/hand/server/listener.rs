@@ -25,16 +25,7 @@ pub enum Listen {
     Tcp(SocketAddr),
 }
 
-/// Where the hand listens, with the port it was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A unix socket at this path.
-    Unix(PathBuf),
-    /// A TCP address.
-    Tcp(SocketAddr),
-}
-
-impl fmt::Display for Endpoint {
+impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
@@ -66,10 +57,11 @@ impl Listener {
         }
     }
 
-    pub(super) fn endpoint(&self) -> io::Result<Endpoint> {
+    /// Where it listens, with the port it was given.
+    pub(super) fn address(&self) -> io::Result<Listen> {
         Ok(match self {
-            Self::Unix(_, file) => Endpoint::Unix(file.0.clone()),
-            Self::Tcp(listener) => Endpoint::Tcp(listener.local_addr()?),
+            Self::Unix(_, file) => Listen::Unix(file.0.clone()),
+            Self::Tcp(listener) => Listen::Tcp(listener.local_addr()?),
         })
     }
 

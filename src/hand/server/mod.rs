@@ -5,5 +5,5 @@ mod http;
 mod listener;
 mod serve;
 
-pub use listener::{Endpoint, Listen};
+pub use listener::Listen;
 pub use serve::{ServeError, ServeOptions, run, serve};

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::http::Service;
-use super::listener::{Endpoint, Listen, Listener};
+use super::listener::{Listen, Listener};
 use crate::hand::calls::Calls;
 use crate::hand::children::Children;
 use crate::hand::confine::{Confinement, RootError};
@@ -87,7 +87,7 @@ pub enum ServeError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// Listening failed.
-    #[error("could not listen on {listen:?}")]
+    #[error("could not listen on {listen}")]
     Listen {
         /// Where.
         listen: Listen,
@@ -105,7 +105,8 @@ pub enum ServeError {
     Runtime(#[source] io::Error),
 }
 
-/// Runs a hand until `shutdown` is over; `ready` is told where it listens as soon as it does.
+/// Runs a hand until `shutdown` is over; `ready` is told where it listens, with the
+/// port it was given, as soon as it does.
 ///
 /// It takes over this process's children, makes it the reaper of its orphans and forbids its memory to be
 /// read by others of the same user, so it is meant for a process of its own; a second one in the same
@@ -118,7 +119,7 @@ pub enum ServeError {
 /// None: dropping it leaves shells running. End it through `shutdown`.
 pub async fn serve(
     options: ServeOptions,
-    ready: impl FnOnce(&Endpoint),
+    ready: impl FnOnce(&Listen),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     if options.token.is_none() && matches!(options.listen, Listen::Tcp(_)) {
@@ -136,12 +137,12 @@ pub async fn serve(
     let (children, _reaping) = Children::own().map_err(ServeError::Children)?;
     let failed = |source| ServeError::Listen { listen: options.listen.clone(), source };
     let listener = Listener::open(&options.listen).await.map_err(failed)?;
-    let endpoint = listener.endpoint().map_err(failed)?;
+    let address = listener.address().map_err(failed)?;
     let sandbox = Arc::new(Sandbox { children, confinement, environment: options.environment });
     let calls = Calls::new(journal, sandbox);
     let service = Arc::new(Service::new(calls.clone(), options.token, Instant::now()));
 
-    ready(&endpoint);
+    ready(&address);
     let closing = CancellationToken::new();
     let mut connections = accept_until(shutdown, listener, service, &closing).await;
 
@@ -209,7 +210,7 @@ async fn accept_until(
 /// As [`serve`], or when the runtime cannot be made.
 pub fn run<S: Future<Output = ()>>(
     options: ServeOptions,
-    ready: impl FnOnce(&Endpoint),
+    ready: impl FnOnce(&Listen),
     shutdown: impl FnOnce() -> S,
 ) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,6 +8,15 @@ use serde_json::{Map, Value};
 
 use super::failure::Failure;
 
+/// Longest path, in bytes: what the kernel takes. Complaints repeat a path, so it must be bounded.
+const MAX_PATH_BYTES: usize = 4096;
+
+/// Longest pattern of `glob` and `grep`, in bytes. Compiling one takes memory in proportion.
+const MAX_PATTERN_BYTES: usize = 16 << 10;
+
+/// Characters of a name that are repeated in a complaint about it.
+const MAX_NAME_CHARS: usize = 60;
+
 /// What is left to be taken of a call's arguments.
 pub(crate) struct Arguments {
     tool: &'static str,
@@ -22,7 +31,7 @@ impl Arguments {
             return Err(Failure::Argument { tool, problem });
         };
         if let Some(unknown) = left.keys().find(|name| !known.contains(&name.as_str())) {
-            let problem = format!("unknown argument {unknown:?}; it takes {}", known.join(", "));
+            let problem = format!("unknown argument {:?}; it takes {}", beginning(unknown), known.join(", "));
             return Err(Failure::Argument { tool, problem });
         }
         Ok(Self { tool, left })
@@ -45,7 +54,29 @@ impl Arguments {
     /// A path that must be there and not be empty.
     pub(crate) fn path(&mut self, name: &str) -> Result<String, Failure> {
         let path = self.required(name)?;
-        if path.is_empty() { Err(self.problem(format!("{name} must not be empty"))) } else { Ok(path) }
+        if path.is_empty() {
+            return Err(self.problem(format!("{name} must not be empty")));
+        }
+        self.at_most(name, path, MAX_PATH_BYTES)
+    }
+
+    /// A folder to search in; the working directory when absent or empty.
+    pub(crate) fn folder(&mut self, name: &str) -> Result<String, Failure> {
+        let path = self.string(name)?.filter(|path| !path.is_empty());
+        self.at_most(name, path.unwrap_or_else(|| ".".to_owned()), MAX_PATH_BYTES)
+    }
+
+    /// A pattern that must be there.
+    pub(crate) fn pattern(&mut self, name: &str) -> Result<String, Failure> {
+        let pattern = self.required(name)?;
+        self.at_most(name, pattern, MAX_PATTERN_BYTES)
+    }
+
+    fn at_most(&self, name: &str, text: String, limit: usize) -> Result<String, Failure> {
+        if text.len() <= limit {
+            return Ok(text);
+        }
+        Err(self.problem(format!("{name} has {} bytes; the limit is {limit} bytes", text.len())))
     }
 
     /// A switch, off when absent.
@@ -91,6 +122,11 @@ impl Arguments {
     }
 }
 
+/// As much of an unknown name as is needed to know it again.
+pub(crate) fn beginning(name: &str) -> String {
+    name.chars().take(MAX_NAME_CHARS).collect()
+}
+
 /// What a value is, without repeating what may be long.
 fn kind(value: &Value) -> String {
     match value {
@@ -118,6 +154,10 @@ mod tests {
         let made = |input| Arguments::new("read", input, &known);
         assert_eq!(complaint(made(json!([]))), "read: the arguments must be an object, not a list");
         assert_eq!(complaint(made(json!({"c": 1}))), "read: unknown argument \"c\"; it takes a, b");
+        assert!(complaint(made(json!({"x".repeat(1 << 20): 1}))).len() < 120);
+        let mut arguments = made(json!({"a": "p".repeat(5000), "b": ""})).unwrap();
+        assert_eq!(complaint(arguments.path("a")), "read: a has 5000 bytes; the limit is 4096 bytes");
+        assert_eq!(complaint(arguments.path("b")), "read: b must not be empty");
         let mut arguments = made(json!({"a": 5, "b": null})).unwrap();
         assert_eq!(complaint(arguments.required("b")), "read: b is required (a string)");
         assert_eq!(complaint(arguments.required("a")), "read: a must be a string, not 5");

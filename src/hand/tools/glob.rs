@@ -31,19 +31,19 @@ const META: [char; 6] = ['*', '?', '[', '{', '}', '\\'];
 #[derive(Debug)]
 pub(crate) struct Glob {
     pattern: Pattern,
-    path: Option<String>,
+    path: String,
 }
 
 impl Glob {
     pub(crate) fn parse(input: Value) -> Result<Self, Failure> {
         let mut arguments = Arguments::new(TOOL, input, &["pattern", "path"])?;
-        let pattern = arguments.required("pattern")?;
-        let path = arguments.string("path")?.filter(|path| !path.is_empty());
+        let pattern = arguments.pattern("pattern")?;
+        let path = arguments.folder("path")?;
         Ok(Self { pattern: Pattern::parse(&pattern).map_err(|problem| arguments.problem(problem))?, path })
     }
 
     pub(crate) fn run(self, confinement: &Confinement, limits: &Limits) -> Result<ToolResult, Failure> {
-        let given = self.path.as_deref().unwrap_or(".");
+        let given = self.path.as_str();
         let failed = |error| Failure::path(TOOL, given, error);
         let base = confinement.at(Path::new(given), |place| Ok(place.path.clone())).map_err(failed)?;
         // The pattern's literal beginning may lead through links, the rest of the walk may not.

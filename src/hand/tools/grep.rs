@@ -52,14 +52,14 @@ const MAX_REGEX_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Grep {
     matcher: RegexMatcher,
-    path: Option<String>,
+    path: String,
 }
 
 impl Grep {
     pub(crate) fn parse(input: Value) -> Result<Self, Failure> {
         let mut arguments = Arguments::new(TOOL, input, &["pattern", "path"])?;
-        let pattern = arguments.required("pattern")?;
-        let path = arguments.string("path")?.filter(|path| !path.is_empty());
+        let pattern = arguments.pattern("pattern")?;
+        let path = arguments.folder("path")?;
         let built = RegexMatcherBuilder::new()
             .line_terminator(Some(b'\n'))
             .size_limit(MAX_REGEX_BYTES)
@@ -70,7 +70,7 @@ impl Grep {
     }
 
     pub(crate) fn run(self, confinement: &Confinement, limits: &Limits) -> Result<ToolResult, Failure> {
-        let given = self.path.as_deref().unwrap_or(".");
+        let given = self.path.as_str();
         let opened = confinement.at(Path::new(given), |place| {
             let stat = fstat(place.open(OFlags::PATH)?)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {

@@ -12,6 +12,7 @@
 //! | bash | a command that is only a comment ends the shell | it does nothing | there is nothing wrong with it |
 //! | bash | a shell killed by a signal answers with its output alone | a last line names the signal | running out of memory should be seen |
 //! | bash | output is cut at a byte | it is cut at a character | no broken first character |
+//! | bash | a NUL in a command is left out | the command is refused | what was asked for cannot be run |
 //! | read, edit | a path that is swapped for a link between check and use is followed | it is not | nothing outside may be reached |
 //! | write, edit | files are written in place | a new file is moved over the old one; permission bits are kept | nobody reads half a file, and a full disk costs nothing |
 //! | write | counts characters | counts bytes | it says "bytes" |

@@ -3,6 +3,7 @@
 use remuda_actors::tool::ToolResult;
 use serde_json::Value;
 
+use super::arguments::beginning;
 use super::bash::Bash;
 use super::edit::Edit;
 use super::failure::Failure;
@@ -44,6 +45,7 @@ impl Tool {
             "grep" => Grep::parse(input).map(|tool| Self::file(FileTool::Grep(tool))),
             _ => {
                 let known = "bash, read, write, edit, glob, grep";
+                let name = beginning(name);
                 return Err(ToolResult::error(format!("unknown tool {name:?}; this sandbox has {known}")));
             }
         };
