@@ -25,11 +25,10 @@ use remuda_actors::ids::CallId;
 use remuda_actors::tool::ToolResult;
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::journal::{Journal, Known, Stored};
 use super::lane::{Lanes, Sandbox};
-use super::tools::limits::Limits;
+use super::tools::limits::{Cancel, Limits, Why};
 use super::tools::{FileTool, Tool};
 use super::wire::{CallReply, CallRequest, CallStatus, Error, ErrorCode, MAX_LIVE_CALLS, Origin};
 
@@ -78,7 +77,7 @@ struct Live {
     bytes: usize,
     /// Set by whoever decides first: the call begins, or is cancelled before it could.
     decided: AtomicBool,
-    cancel: CancellationToken,
+    cancel: Cancel,
     state: watch::Sender<State>,
 }
 
@@ -162,8 +161,12 @@ impl Calls {
     }
 
     /// Cancels a call and waits until it has ended. One that has not come yet will not run when it does.
-    pub(crate) async fn cancel(&self, id: &CallId) -> Result<CallStatus<Arc<RawValue>>, Error> {
-        while let Some(state) = self.stop(id)? {
+    pub(crate) async fn cancel(
+        &self,
+        id: &CallId,
+        reason: Option<String>,
+    ) -> Result<CallStatus<Arc<RawValue>>, Error> {
+        while let Some(state) = self.stop(id, reason.clone())? {
             if !matches!(settled(state).await, State::Refused(_)) {
                 break;
             }
@@ -174,11 +177,12 @@ impl Calls {
     }
 
     /// Tells a live call to end, or forbids one that has not begun or is not known.
-    fn stop(&self, id: &CallId) -> Result<Option<watch::Receiver<State>>, Error> {
+    fn stop(&self, id: &CallId, reason: Option<String>) -> Result<Option<watch::Receiver<State>>, Error> {
         let mut table = self.0.table.lock();
-        let cancelled = Stored { result: raw(&ToolResult::error(CANCELLED)), run_us: 0 };
+        let text = format!("{CANCELLED}{}", Why(reason.clone()));
+        let cancelled = Stored { result: raw(&ToolResult::error(text)), run_us: 0 };
         if let Some(live) = table.live.get(id).cloned() {
-            live.cancel.cancel();
+            live.cancel.cancel(reason);
             if !live.decided.swap(true, Ordering::AcqRel) {
                 // It need not wait for its turn to be told that it has none. Its ticket is worth nothing now.
                 self.0.journal.finish(id, Some(live.digest), cancelled.clone());
@@ -215,7 +219,8 @@ impl Calls {
     /// Takes no more calls, cancels those that are live, and waits until they have ended.
     pub(crate) async fn close(&self) {
         self.0.table.lock().closed = true;
-        let stopped: Vec<_> = self.live().iter().filter_map(|id| self.stop(id).ok().flatten()).collect();
+        let stopped: Vec<_> =
+            self.live().iter().filter_map(|id| self.stop(id, None).ok().flatten()).collect();
         for state in stopped {
             settled(state).await;
         }
@@ -251,7 +256,7 @@ impl Calls {
             digest,
             bytes,
             decided: AtomicBool::new(false),
-            cancel: CancellationToken::new(),
+            cancel: Cancel::default(),
             state: watch::Sender::new(State::Queued),
         });
         table.live.insert(id.clone(), Arc::clone(&live));

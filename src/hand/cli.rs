@@ -128,6 +128,7 @@ impl Arguments {
             read_only_roots: self.read_only_roots,
             state_dir: self.state_dir,
             environment: std::env::vars_os().collect(),
+            max_processes: None,
         })
     }
 }

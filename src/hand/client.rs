@@ -8,7 +8,8 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use remuda_actors::ids::CallId;
+use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
@@ -39,6 +41,9 @@ const MAX_IDLE: usize = 4;
 
 /// How long an idle connection is kept: a little longer than a model takes to ask for several calls in a row.
 const KEEP_IDLE: Duration = Duration::from_secs(2);
+
+/// Longest name of a socket that the kernel takes, in bytes.
+const MAX_SOCKET_NAME: usize = 107;
 
 /// Largest answer to a call that is taken in, in bytes: the largest PDF in base64 has 28 million.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -186,15 +191,22 @@ impl HandClient {
         }
     }
 
-    /// Cancels a call and waits until it has ended. One the hand has not heard of yet will never run.
+    /// Cancels a call and waits until it has ended. One the hand has not heard of yet will never run. The
+    /// agent reads `reason` in the call's answer, of which it may be a part of up to
+    /// [`MAX_REASON_BYTES`](wire::MAX_REASON_BYTES) bytes; an empty one is none.
     ///
     /// # Errors
     /// The cancellation may or may not have arrived if the error is ambiguous; it can be repeated.
     ///
     /// # Cancel safety
     /// Dropped, it may or may not have been sent.
-    pub async fn cancel(&self, id: &CallId) -> Result<CallStatus, ClientError> {
-        let message = Message { method: Method::DELETE, target: call_target(id), body: Bytes::new() };
+    pub async fn cancel(&self, id: &CallId, reason: &str) -> Result<CallStatus, ClientError> {
+        let reason = match reason {
+            "" => String::new(),
+            reason => format!("?reason={}", utf8_percent_encode(reason, &PLAIN)),
+        };
+        let target = format!("{}{reason}", call_target(id));
+        let message = Message { method: Method::DELETE, target, body: Bytes::new() };
         read(&self.short(message, MAX_ANSWER_BYTES).await?)
     }
 
@@ -318,7 +330,7 @@ impl Shared {
 
     async fn connect(&self) -> io::Result<Sender> {
         match &self.address {
-            Address::Unix(path) => start(UnixStream::connect(path).await?).await,
+            Address::Unix(path) => start(connect(path).await?).await,
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
@@ -369,6 +381,19 @@ async fn sweep(shared: Weak<Shared>) {
             return;
         }
     }
+}
+
+/// Connects to a socket, whatever the length of its name.
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return UnixStream::connect(path).await;
+    };
+    if path.as_os_str().len() <= MAX_SOCKET_NAME {
+        return UnixStream::connect(path).await;
+    }
+    // By way of the folder, which has a short name as long as it is open.
+    let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), name.to_string_lossy())).await
 }
 
 async fn start(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> io::Result<Sender> {

@@ -31,7 +31,7 @@ use super::confine::Confinement;
 use super::environment::Environment;
 use super::shell::{Ended, Output, Shell};
 use super::tools::bash::Bash;
-use super::tools::limits::Limits;
+use super::tools::limits::{Limits, Why};
 use super::tools::{Tool, reason};
 use super::wire::MAX_LIVE_CALLS;
 
@@ -52,6 +52,7 @@ pub(crate) struct Sandbox {
     pub(crate) children: Arc<Children>,
     pub(crate) confinement: Confinement,
     pub(crate) environment: Environment,
+    pub(crate) max_processes: Option<u64>,
 }
 
 /// The lanes of all threads. Cheap to clone.
@@ -278,7 +279,7 @@ impl Lane {
         if let Some(lost) = note {
             text = if text.is_empty() { lost.note() } else { format!("{}\n{text}", lost.note()) };
         }
-        Ok(answer(text, ended))
+        Ok(answer(text, ended, &limits.cancel.why()))
     }
 
     /// Starts a shell if there is none.
@@ -304,7 +305,9 @@ impl Lane {
             self.output = Some(Output::new().map_err(failed)?);
         }
         let Some(output) = &self.output else { return Ok(()) };
-        let shell = Shell::spawn(&sandbox.children, workdir, &sandbox.environment, output).map_err(failed)?;
+        let shell =
+            Shell::spawn(&sandbox.children, workdir, &sandbox.environment, sandbox.max_processes, output)
+                .map_err(failed)?;
         let seat = Seat { pid: shell.pid(), idle_since: None };
         self.lanes.0.state.lock().shells.insert(self.thread.clone(), seat);
         self.shell = Some((shell, permit));
@@ -343,7 +346,7 @@ async fn printed(output: &mut Option<Output>) {
 }
 
 /// The answer to a command that printed `text`.
-fn answer(mut text: String, ended: Ended) -> ToolResult {
+fn answer(mut text: String, ended: Ended, why: &Why) -> ToolResult {
     let last_line = match ended {
         Ended::Status(0) => return ToolResult::ok(text),
         // The output is all the agent gets; a status is not told, as in the official toolset.
@@ -356,8 +359,9 @@ fn answer(mut text: String, ended: Ended) -> ToolResult {
             )
         }
         Ended::Cancelled => {
-            "bash: the call was cancelled; the shell and all it had started, background jobs too, were killed"
-                .to_owned()
+            format!(
+                "bash: the call was cancelled{why}; the shell and all it had started, background jobs too, were killed"
+            )
         }
         Ended::Endless => {
             "bash: the command has no end: a quote, here-document or block in it is not closed, or it read \

@@ -40,8 +40,7 @@ impl Hand for HandClient {
     }
 
     async fn cancel(&self, call: &CallId, reason: &str) -> Result<(), HandError> {
-        let _ = reason;
-        Ok(Self::cancel(self, call).await.map(drop)?)
+        Ok(Self::cancel(self, call, reason).await.map(drop)?)
     }
 
     async fn health(&self) -> Result<HandHealth, HandError> {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `POST /v1/calls/{call}` with a [`CallRequest`] | 200 [`CallReply`] once the call has ended, whoever started it |
 //! | `GET /v1/calls/{call}` | 200 [`CallStatus`]; 404 if the hand never heard of it |
-//! | `DELETE /v1/calls/{call}` | 200 [`CallStatus`] after the cancellation took effect |
+//! | `DELETE /v1/calls/{call}?reason=TEXT` | 200 [`CallStatus`] after the cancellation took effect |
 //! | `GET /v1/files/{path}`, `PUT /v1/files/{path}?mode=0644` | the file's bytes; 204 |
 //! | `GET /v1/health` | 200 [`Health`] |
 //!
@@ -32,6 +32,9 @@ pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// Longest id of a call or thread the hand accepts, in bytes; the control plane's have about 30.
 pub const MAX_CALL_ID_BYTES: usize = 128;
+
+/// Longest reason that a cancellation may give, in bytes; the agent reads it in the call's answer.
+pub const MAX_REASON_BYTES: usize = 500;
 
 /// Most calls queued or running at once; one more is refused with [`ErrorCode::Busy`].
 pub const MAX_LIVE_CALLS: usize = 64;

@@ -31,27 +31,19 @@ struct View {
     memory: PathBuf,
     tmp: PathBuf,
     run: PathBuf,
+    socket: PathBuf,
 }
 
 /// Runs process 1 of a sandbox.
 pub fn inside() -> ExitCode {
     let prepared = prepare();
-    let (view, token) = match prepared {
-        Ok(prepared) => prepared,
+    let options = match prepared {
+        Ok(options) => options,
         Err(refusal) => {
             eprintln!("error: {}", refusal.message);
             say(&refusal);
             return ExitCode::FAILURE;
         }
-    };
-    let options = ServeOptions {
-        listen: Listen::Unix(view.run.join("hand.sock")),
-        token: Some(token),
-        environment: environment(&view).into_iter().collect(),
-        state_dir: view.run.join("calls"),
-        workdir: view.workspace,
-        allow_roots: vec![view.memory],
-        read_only_roots: Vec::new(),
     };
     let served = run(options, |_| ready(), std::future::pending);
     if let Err(error) = served {
@@ -62,7 +54,7 @@ pub fn inside() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn prepare() -> Result<(View, SecretString), Refusal> {
+fn prepare() -> Result<ServeOptions, Refusal> {
     let refuse = |what: &'static str| move |error: rustix::io::Errno| failed(what)(error.into());
     // Before the orders are read: a launcher that died since has not sent any.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
@@ -83,19 +75,38 @@ fn prepare() -> Result<(View, SecretString), Refusal> {
                 memory: root.join("mnt/memory"),
                 tmp: root.join("tmp"),
                 run: root.join("run/remuda"),
+                socket: root.join("run/remuda/hand.sock"),
             }
         }
         Isolation::None => {
             let here = std::env::current_dir().map_err(failed("find the sandbox's folder"))?;
             let here = Folder(&here);
-            View { workspace: here.workspace(), memory: here.memory(), tmp: here.tmp(), run: here.run() }
+            View {
+                workspace: here.workspace(),
+                memory: here.memory(),
+                tmp: here.tmp(),
+                run: here.run(),
+                // Relative, for the name of a socket must be short and the folder may be deep.
+                socket: Folder(Path::new(".")).socket(),
+            }
         }
     };
     limit(&spec).map_err(refuse("set the sandbox's limits"))?;
     rustix::thread::clear_ambient_capability_set().map_err(refuse("give up privileges"))?;
     rustix::thread::set_capabilities(None, no_capabilities()).map_err(refuse("give up privileges"))?;
     rustix::thread::set_no_new_privs(true).map_err(refuse("give up privileges"))?;
-    Ok((view, SecretString::from(token)))
+    Ok(ServeOptions {
+        environment: environment(&view).into_iter().collect(),
+        listen: Listen::Unix(view.socket),
+        token: Some(SecretString::from(token)),
+        state_dir: view.run.join("calls"),
+        workdir: view.workspace,
+        allow_roots: vec![view.memory],
+        read_only_roots: Vec::new(),
+        // Counted per user within the sandbox's user namespace, so it concerns this sandbox alone. Without one
+        // it would count all of the host user's processes.
+        max_processes: (spec.isolation == Isolation::Namespaces).then_some(spec.limits.processes),
+    })
 }
 
 /// The limits that every process of the sandbox inherits. Those of the sandbox as a whole are its cgroup's.
@@ -106,11 +117,6 @@ fn limit(spec: &Spec) -> rustix::io::Result<()> {
         let value = rustix::process::getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
         rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
     };
-    // Counted per user within the sandbox's user namespace, so it concerns this sandbox alone. Without one it
-    // would count all of the host user's processes.
-    if spec.isolation == Isolation::Namespaces {
-        set(Resource::Nproc, limits.processes)?;
-    }
     // Not the address space: runtimes reserve far more of that than they ever use.
     set(Resource::Data, limits.memory_bytes)?;
     set(Resource::Fsize, limits.file_bytes)?;

@@ -90,7 +90,7 @@ async fn a_call_that_was_running_when_the_hand_died_is_unknown_and_never_repeate
     let reply = bounded(hand.client.call(&id, &call)).await.unwrap();
     assert!(reply.origin == Origin::Journal && reply.result.is_error, "{reply:?}");
     assert!(reply.result.text().contains("nobody knows how far it came"));
-    assert_eq!(hand.client.cancel(&id).await.unwrap(), CallStatus::Unknown);
+    assert_eq!(hand.client.cancel(&id, "").await.unwrap(), CallStatus::Unknown);
     assert_eq!(hand.read("runs"), "x\n");
     let queued = bounded(hand.client.call(&"queued".into(), &bash("echo first"))).await.unwrap();
     assert_eq!((queued.origin, queued.result.text().as_str()), (Origin::Ran, "first"));
@@ -146,14 +146,14 @@ async fn cancelling_ends_a_running_call_and_keeps_what_it_printed() {
         assert!(start.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let cancelled = bounded(hand.client.cancel(&"queued".into())).await.unwrap();
+    let cancelled = bounded(hand.client.cancel(&"queued".into(), "")).await.unwrap();
     assert!(
         matches!(cancelled, CallStatus::Finished { .. }),
         "it need not wait for the shell: {cancelled:?}"
     );
     let text = bounded(queued).await.unwrap().unwrap().result.text();
     assert_eq!(text, "the call was cancelled before it started");
-    let CallStatus::Finished { result, .. } = bounded(hand.client.cancel(&id)).await.unwrap() else {
+    let CallStatus::Finished { result, .. } = bounded(hand.client.cancel(&id, "")).await.unwrap() else {
         panic!("cancelled and yet not finished");
     };
     let text = result.text();
@@ -167,7 +167,7 @@ async fn cancelling_ends_a_running_call_and_keeps_what_it_printed() {
 async fn a_cancellation_that_comes_first_keeps_the_call_from_running() {
     let mut hand = Hand::start();
     let (id, call) = ("early".into(), bash("touch never"));
-    assert!(matches!(hand.client.cancel(&id).await.unwrap(), CallStatus::Finished { .. }));
+    assert!(matches!(hand.client.cancel(&id, "").await.unwrap(), CallStatus::Finished { .. }));
     for _ in 0..2 {
         let reply = bounded(hand.client.call(&id, &call)).await.unwrap();
         assert_eq!(reply.origin, Origin::Journal);

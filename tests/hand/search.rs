@@ -137,7 +137,7 @@ async fn searches_can_be_cancelled_and_end_in_time() {
         assert!(!asked.is_finished(), "it is too fast to be cancelled");
         tokio::task::yield_now().await;
     }
-    bounded(hand.client.cancel(&id)).await.unwrap();
+    bounded(hand.client.cancel(&id, "")).await.unwrap();
     let result = bounded(asked).await.unwrap().unwrap().result;
     assert_eq!((result.is_error, result.text().as_str()), (true, "grep: the call was cancelled"));
 }

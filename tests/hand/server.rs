@@ -53,7 +53,7 @@ async fn without_the_token_nothing_is_answered() {
         assert_eq!(refused(bad.health().await), ErrorCode::Unauthorized);
         assert_eq!(refused(bad.call(&"b".into(), &bash("touch ran")).await), ErrorCode::Unauthorized);
         assert_eq!(refused(bad.get_file("x", 10).await), ErrorCode::Unauthorized);
-        assert_eq!(refused(bad.cancel(&"b".into()).await), ErrorCode::Unauthorized);
+        assert_eq!(refused(bad.cancel(&"b".into(), "").await), ErrorCode::Unauthorized);
     }
     drop(process);
     assert!(!root.join("w/ran").exists());

@@ -107,7 +107,8 @@ async fn standby(provider: &dyn SandboxProvider, spec: &SandboxSpec) {
         provider.resume(&spec.id).await.expect("resume");
     });
     let answer = answer.expect("a call that came while frozen is answered after the thaw");
-    assert_eq!(answer.result.text(), "thawed");
+    // Behind what the hand may have to say about its shell, which was cut before.
+    assert!(answer.result.text().ends_with("thawed"), "{answer:?}");
 }
 
 /// Waits until the hand says that a call runs.

@@ -17,7 +17,9 @@ use tokio::time::timeout;
 
 use super::files;
 use crate::hand::calls::{Calls, MAX_LIVE_BYTES};
-use crate::hand::wire::{CallRequest, Error, ErrorCode, Health, MAX_CALL_BYTES, MAX_CALL_ID_BYTES, PROTOCOL};
+use crate::hand::wire::{
+    CallRequest, Error, ErrorCode, Health, MAX_CALL_BYTES, MAX_CALL_ID_BYTES, MAX_REASON_BYTES, PROTOCOL,
+};
 use crate::hand::{journal, procfs};
 
 /// Time a client has to send the body of a call.
@@ -56,7 +58,10 @@ impl Service {
                     Some(status) => Ok(json(StatusCode::OK, &status)),
                     None => Err(Error::new(ErrorCode::NotFound, format!("no call {id} has been heard of"))),
                 },
-                Method::DELETE => Ok(json(StatusCode::OK, &self.calls.cancel(&id).await?)),
+                Method::DELETE => {
+                    let reason = reason(request.uri().query())?;
+                    Ok(json(StatusCode::OK, &self.calls.cancel(&id, reason).await?))
+                }
                 _ => Err(no_route(&request)),
             };
         }
@@ -160,6 +165,18 @@ fn call_id(encoded: &str) -> Result<CallId, Error> {
 fn decoded(encoded: &str) -> Result<String, Error> {
     let decoded = percent_decode_str(encoded).decode_utf8();
     decoded.map(String::from).map_err(|_| bad("the path is not UTF-8".to_owned()))
+}
+
+/// Why a call is cancelled, in words for the agent, if the query says so.
+fn reason(query: Option<&str>) -> Result<Option<String>, Error> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(None) };
+    let encoded = query.strip_prefix("reason=").filter(|reason| !reason.contains('&'));
+    let encoded = encoded.ok_or_else(|| bad(format!("{query:?} is not understood; expected reason=TEXT")))?;
+    let reason = percent_decode_str(encoded).decode_utf8();
+    let reason = reason.map_err(|_| bad("the reason is not UTF-8".to_owned()))?;
+    let fits = reason.len() <= MAX_REASON_BYTES && !reason.chars().any(char::is_control);
+    let refused = || bad(format!("a reason has at most {MAX_REASON_BYTES} bytes and no control characters"));
+    fits.then(|| Some(reason.into_owned())).ok_or_else(refused)
 }
 
 fn no_route(request: &Request<Incoming>) -> Error {

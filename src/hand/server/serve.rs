@@ -68,6 +68,9 @@ pub struct ServeOptions {
     pub state_dir: PathBuf,
     /// The whole environment of the shells.
     pub environment: Environment,
+    /// How many processes and threads the shells' user may have for one of them to start another. None: as
+    /// many as the hand.
+    pub max_processes: Option<u64>,
 }
 
 /// Why a hand could not start or go on.
@@ -138,7 +141,12 @@ pub async fn serve(
     let failed = |source| ServeError::Listen { listen: options.listen.clone(), source };
     let listener = Listener::open(&options.listen).await.map_err(failed)?;
     let address = listener.address().map_err(failed)?;
-    let sandbox = Arc::new(Sandbox { children, confinement, environment: options.environment });
+    let sandbox = Arc::new(Sandbox {
+        children,
+        confinement,
+        environment: options.environment,
+        max_processes: options.max_processes,
+    });
     let calls = Calls::new(journal, sandbox);
     let service = Arc::new(Service::new(calls.clone(), options.token, Instant::now()));
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -81,6 +81,7 @@ impl Shell {
         children: &Arc<Children>,
         workdir: &Path,
         environment: &Environment,
+        max_processes: Option<u64>,
         output: &Output,
     ) -> io::Result<Self> {
         let (near_end, far_end) = Socket::pair()?;
@@ -97,6 +98,12 @@ impl Shell {
             .stdout(Stdio::from(output.sender()?))
             .stderr(Stdio::from(output.sender()?));
         let child = children.spawn(command)?;
+        if let Some(max) = max_processes {
+            // Before it is given anything to do, and on it alone: the hand must be able to start a thread
+            // when what the agent started has taken all there is.
+            let limit = Rlimit { current: Some(max), maximum: Some(max) };
+            prlimit(Some(child.pid), Resource::Nproc, limit)?;
+        }
         Ok(Self {
             children: Arc::clone(children),
             pid: child.pid,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use remuda_actors::tool::ToolResult;
 use rustix::io::Errno;
 
+use super::limits::Why;
 use crate::hand::confine::PathError;
 
 /// A call that failed; its text becomes an error result.
@@ -35,8 +36,8 @@ pub(crate) enum Failure {
     #[error("{tool}: timed out after {}s", limit.as_secs_f64())]
     TimedOut { tool: &'static str, limit: Duration },
     /// Somebody cancelled the call.
-    #[error("{tool}: the call was cancelled")]
-    Cancelled { tool: &'static str },
+    #[error("{tool}: the call was cancelled{why}")]
+    Cancelled { tool: &'static str, why: Why },
 }
 
 fn others(other_roots: bool) -> &'static str {

@@ -19,6 +19,12 @@ const CONTROLLERS: [&str; 3] = ["freezer", "memory", "pids"];
 /// kernel.
 const FREEZE: Duration = Duration::from_secs(5);
 
+/// Processes and threads that the launcher and the hand may have besides those of the tools.
+const HAND: u64 = 64;
+
+/// How long a group may take to become empty when everything in it was killed.
+const EMPTY: Duration = Duration::from_secs(2);
+
 /// Where groups can be made.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hierarchies {
@@ -50,6 +56,13 @@ impl Hierarchies {
         Self { parents: parents.collect() }
     }
 
+    /// Removes our folders where they are empty; they are made again when they are needed.
+    pub(super) fn remove(&self) {
+        for parent in &self.parents {
+            let _ = fs::remove_dir(parent);
+        }
+    }
+
     /// What they offer, for people.
     pub(super) fn describe(&self) -> String {
         if self.parents.is_empty() {
@@ -65,11 +78,11 @@ impl Hierarchies {
         let mut groups = Groups::default();
         for parent in &self.parents {
             let group = parent.join(name);
-            match fs::create_dir(&group) {
+            match fs::create_dir_all(parent).and_then(|()| fs::create_dir(&group)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
-                    groups.remove();
+                    groups.try_remove();
                     return Err(error);
                 }
             }
@@ -77,7 +90,8 @@ impl Hierarchies {
                 ("memory.max", limits.memory_bytes),
                 ("memory.swap.max", 0),
                 ("memory.limit_in_bytes", limits.memory_bytes),
-                ("pids.max", limits.processes),
+                // The hand's own threads come on top.
+                ("pids.max", limits.processes + HAND),
             ] {
                 let file = group.join(file);
                 if file.exists() {
@@ -131,11 +145,23 @@ impl Groups {
         let _ = self.thaw();
     }
 
-    /// Removes them. They must be empty; one that is not, or is gone, is left as it is.
-    pub(super) fn remove(&self) {
-        for group in &self.0 {
-            let _ = fs::remove_dir(group);
-        }
+    /// Removes them once they are empty. What has been killed may take a moment to leave its group; one that
+    /// is still not empty after that is left as it is.
+    pub(super) async fn remove(&self) {
+        let emptied = async {
+            while !self.try_remove() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(EMPTY, emptied).await;
+    }
+
+    /// Removes those that are empty. Whether none is left.
+    fn try_remove(&self) -> bool {
+        let is_busy = |group: &PathBuf| {
+            fs::remove_dir(group).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+        };
+        self.0.iter().filter(|group| is_busy(group)).count() == 0
     }
 
     fn freezer(&self) -> Option<Freezer<'_>> {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use remuda_actors::ids::SandboxId;
 use remuda_actors::ports::ProviderError;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
-use tokio::io::unix::AsyncFd;
 
 use super::cgroup::Groups;
 use super::processes::{children, send, signal_below};
@@ -26,7 +26,7 @@ impl LocalProvider {
         let Some(spec) = Self::read(&folder)? else { return Ok(()) };
         let groups = Groups::of(&spec.cgroups);
         self.kill(&folder, &groups).await.map_err(|error| unavailable("kill the sandbox", error))?;
-        groups.remove();
+        groups.remove().await;
         let removed = tokio::task::spawn_blocking({
             let old = self.options.dir.join(OLD);
             move || discard(&folder, &old)
@@ -49,22 +49,31 @@ impl LocalProvider {
             if inside.is_empty() {
                 send(launcher, Signal::KILL);
             }
-            for watch in watches.into_iter().flatten() {
-                watch.readable().await?.retain_ready();
-            }
+            ended(watches.into_iter().flatten().collect()).await?;
         }
         Ok(())
     }
 }
 
 /// Something that becomes readable when a process has ended; none if it has.
-fn watch(pid: u32) -> io::Result<Option<AsyncFd<OwnedFd>>> {
+fn watch(pid: u32) -> io::Result<Option<OwnedFd>> {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
     match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(watch) => AsyncFd::with_interest(watch, tokio::io::Interest::READABLE).map(Some),
+        Ok(watch) => Ok(Some(watch)),
         Err(rustix::io::Errno::SRCH) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Waits until all these processes have ended.
+async fn ended(watches: Vec<OwnedFd>) -> io::Result<()> {
+    let wait = move || -> io::Result<()> {
+        for watch in &watches {
+            rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(watch, PollFlags::IN)], None))?;
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(wait).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Removes a folder, whatever its owner did to it.

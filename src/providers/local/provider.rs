@@ -29,8 +29,7 @@ const MAX_NAME: usize = 200;
 /// How sandboxes are made on this host.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where their folders are; made if it is not there, and nobody else may look into it. Sockets live in
-    /// there, so its path should not be much longer than 60 bytes.
+    /// Where their folders are; made if it is not there.
     pub dir: PathBuf,
     /// The program that is started for each, as the hand: `remuda` itself (with `hand` as its first argument)
     /// or `remuda-hand`.
@@ -60,19 +59,6 @@ pub enum SetupError {
         #[source]
         source: io::Error,
     },
-    /// Sockets in the folder would have names that are too long.
-    #[error(
-        "the folder {} has a path of {length} bytes, and sockets in it would have names longer than the kernel \
-         takes; choose one of at most {most} bytes", path.display()
-    )]
-    TooLong {
-        /// Which.
-        path: PathBuf,
-        /// How long it is.
-        length: usize,
-        /// How long it may be.
-        most: usize,
-    },
 }
 
 /// Makes sandboxes on this host.
@@ -90,11 +76,6 @@ impl LocalProvider {
     /// # Errors
     /// [`SetupError`] if the folder cannot be used.
     pub fn new(options: Options) -> Result<Self, SetupError> {
-        const MOST: usize = 64;
-        let length = options.dir.as_os_str().len();
-        if length > MOST {
-            return Err(SetupError::TooLong { path: options.dir, length, most: MOST });
-        }
         let prepare = || {
             fs::DirBuilder::new().recursive(true).mode(0o711).create(&options.dir)?;
             // Each sandbox runs under an id of its own, which has to get to its folder, but to see no other.
@@ -154,6 +135,12 @@ pub(super) fn unavailable(what: &str, source: io::Error) -> ProviderError {
 fn describe(spec: Spec) -> Sandbox {
     let age = spec.age();
     Sandbox { id: spec.id, owner: spec.owner, session: spec.session, age }
+}
+
+impl Drop for LocalProvider {
+    fn drop(&mut self) {
+        self.hierarchies.remove();
+    }
 }
 
 #[async_trait]

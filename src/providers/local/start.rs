@@ -77,15 +77,15 @@ impl LocalProvider {
             run_as,
             cgroups: groups.paths(),
         };
-        self.furnish(folder, &spec).map_err(|error| {
-            Groups::of(&spec.cgroups).remove();
-            match error.kind() {
+        if let Err(error) = self.furnish(folder, &spec) {
+            Groups::of(&spec.cgroups).remove().await;
+            return Err(match error.kind() {
                 io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
                     ProviderError::AlreadyExists { id: wanted.id.clone() }
                 }
                 _ => unavailable("make the sandbox's folder", error),
-            }
-        })?;
+            });
+        }
         Ok(spec)
     }
 
