@@ -1,0 +1,10 @@
+//! The official clients and workers against the emulator.
+//!
+//! They are installed at pinned versions by `scripts/official-clients`, which the tests run first. A test
+//! fails, and does not skip, when Python or Node is missing: without it the emulator is an opinion.
+
+mod clients;
+mod install;
+mod item;
+mod scenarios;
+mod workers;
