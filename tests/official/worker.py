@@ -28,5 +28,5 @@ async def main() -> None:
     ).run()
 
 
-logging.basicConfig(level=logging.INFO)
+logging.basicConfig(level=logging.WARNING)
 asyncio.run(main())
