@@ -15,13 +15,14 @@ pub(super) struct Clock {
 impl Clock {
     /// A clock that reads the host's wall clock once, now.
     pub(super) fn start() -> Self {
-        Self { start: Instant::now(), wall: Timestamp::now() }
+        Self { start: Instant::now(), wall: whole_micros(Timestamp::now()) }
     }
 
-    /// The wall-clock time of `instant`.
+    /// The wall-clock time of `instant`, in whole microseconds, so that it equals what is written of it.
     pub(super) fn wall(&self, instant: Instant) -> Timestamp {
         let since = SignedDuration::try_from(instant.saturating_duration_since(self.start));
-        since.ok().and_then(|since| self.wall.checked_add(since).ok()).unwrap_or(Timestamp::MAX)
+        let wall = since.ok().and_then(|since| self.wall.checked_add(since).ok());
+        whole_micros(wall.unwrap_or(Timestamp::MAX))
     }
 
     /// Microseconds from the start to `instant`.
@@ -29,6 +30,10 @@ impl Clock {
         let micros = instant.saturating_duration_since(self.start).as_micros();
         u64::try_from(micros).unwrap_or(u64::MAX)
     }
+}
+
+fn whole_micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 
 /// RFC 3339 with microseconds, always six digits, so that texts compare like times.

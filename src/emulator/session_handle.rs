@@ -93,7 +93,7 @@ impl SessionHandle {
         let buffer = self.shared.options.stream_buffer;
         self.shared.with(|world| {
             let session = world.sessions.get_mut(&self.id)?;
-            Some(Subscription(session.primary.log.follow(buffer, Previews::Off).1))
+            Some(Subscription(session.follow(None, buffer, Previews::Off)?.1))
         })
     }
 
@@ -128,12 +128,12 @@ impl SessionHandle {
         self.wait(within, found).await
     }
 
-    /// Waits until at least `count` streams follow it. None after `within`.
+    /// Waits until exactly `count` streams follow it. None after `within`.
     ///
     /// # Cancel safety
     /// Safe.
     pub async fn wait_followers(&self, count: usize, within: Duration) -> Option<()> {
-        self.wait(within, |session| (session.primary.log.followers() >= count).then_some(())).await
+        self.wait(within, |session| (session.primary.log.followers() == count).then_some(())).await
     }
 
     /// Waits until it has no work item, queued or held. None after `within`.

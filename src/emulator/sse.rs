@@ -56,9 +56,8 @@ pub(super) struct Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.shared.with(|world| {
-            let session = world.sessions.get_mut(&self.session);
-            if let Some(log) = session.and_then(|session| session.log_mut(self.thread.as_ref())) {
-                log.unfollow(self.follower);
+            if let Some(session) = world.sessions.get_mut(&self.session) {
+                session.unfollow(self.thread.as_ref(), self.follower);
             }
         });
     }

@@ -18,7 +18,8 @@ async fn passes(language: Worker, options: Options) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let output = tokio::time::timeout(PATIENCE, client.wait_with_output()).await.expect("the client ends").unwrap();
+    let output =
+        tokio::time::timeout(PATIENCE, client.wait_with_output()).await.expect("the client ends").unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.starts_with("ok"), "{language:?}: {said}");
     emulator.shutdown().await;

@@ -14,7 +14,8 @@ pub(crate) fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let script = root().join("scripts/official-clients");
-        let output = Command::new(&script).output().unwrap_or_else(|error| panic!("{}: {error}", script.display()));
+        let output =
+            Command::new(&script).output().unwrap_or_else(|error| panic!("{}: {error}", script.display()));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{} failed: {said}", script.display());
         root().join("target/official")

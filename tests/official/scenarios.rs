@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The scenarios of this folder, by name.
 pub(crate) fn all() -> Vec<Scenario> {
     let folder = install::root().join("tests/official/scenarios");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths.iter().map(|path| Scenario::load(path).unwrap()).collect()
 }
@@ -48,7 +49,13 @@ pub(crate) async fn serve_all(worker: Worker) -> Vec<(String, Vec<Entry>)> {
     for (name, session) in names.into_iter().zip(&sessions) {
         let verdict = session.wait_verdict(PATIENCE).await;
         let verdict = verdict.unwrap_or_else(|| panic!("{name}: no verdict, still {:?}", session.verdict()));
-        assert!(verdict.passed(), "{} on {name}: {:?}\n{:#?}", worker.name(), verdict, session.transcript(&[]));
+        assert!(
+            verdict.passed(),
+            "{} on {name}: {:?}\n{:#?}",
+            worker.name(),
+            verdict,
+            session.transcript(&[])
+        );
         session.wait_released(PATIENCE).await.expect("the worker lets go of a session that is idle or over");
         transcripts.push((name, session.transcript(&[(&path, "${WORKDIR}")])));
     }
@@ -59,7 +66,10 @@ pub(crate) async fn serve_all(worker: Worker) -> Vec<(String, Vec<Entry>)> {
             _ => CredentialKind::SessionsToken,
         };
         assert_eq!(record.credential, Some(expected), "{record:?}");
-        assert!(record.status().is_none_or(|status| status < 300) || record.operation == Operation::PostEvents, "{record:?}");
+        assert!(
+            record.status().is_none_or(|status| status < 300) || record.operation == Operation::PostEvents,
+            "{record:?}"
+        );
     }
     drop(process);
     emulator.shutdown().await;
@@ -96,7 +106,8 @@ pub(crate) fn comparable(entries: &[Entry]) -> Vec<Entry> {
                 _ => false,
             };
             let mut entry = entry.clone();
-            if let (true, Entry::Result { content, .. }) = (wording && kind == "user.tool_result", &mut entry) {
+            if let (true, Entry::Result { content, .. }) = (wording && kind == "user.tool_result", &mut entry)
+            {
                 *content = "wording".into();
             }
             entry
@@ -129,6 +140,14 @@ async fn every_worker_passes_every_scenario_and_leaves_the_same_transcript() {
 }
 
 fn pretty_equal(name: &str, worker: Worker, expected: &[Entry], got: &[Entry]) {
-    let lines = |entries: &[Entry]| entries.iter().map(|entry| serde_json::to_string(entry).unwrap()).collect::<Vec<_>>();
-    assert_eq!(lines(expected), lines(got), "{name}: {} is not like {}", worker.name(), Worker::ALL[0].name());
+    let lines = |entries: &[Entry]| {
+        entries.iter().map(|entry| serde_json::to_string(entry).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        lines(expected),
+        lines(got),
+        "{name}: {} is not like {}",
+        worker.name(),
+        Worker::ALL[0].name()
+    );
 }

@@ -90,9 +90,10 @@ fn stream_of(
     let previews = if wants { Previews::Messages } else { Previews::Off };
     let (follower, items) = app.with(|world| {
         world.session_for(identity, &session)?;
-        let log = world.sessions.get_mut(&session).and_then(|found| found.log_mut(thread.as_ref()));
-        let missing = || ApiError::not_found(format!("session {session} has no such thread"));
-        Ok::<_, ApiError>(log.ok_or_else(missing)?.follow(app.options.stream_buffer, previews))
+        let found = world.sessions.get_mut(&session);
+        let followed =
+            found.and_then(|found| found.follow(thread.as_ref(), app.options.stream_buffer, previews));
+        followed.ok_or_else(|| ApiError::not_found(format!("session {session} has no such thread")))
     })?;
     let registration = Registration { shared: Arc::clone(app), session, thread, follower };
     let body = EventStream::new(items, app.options.ping_interval, tampering, registration);

@@ -75,7 +75,9 @@ impl Scenario {
         let tree: Value = if text.trim_start().starts_with('{') {
             serde_json::from_str(text).map_err(|error| error.to_string())
         } else {
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())
+            // `on`, `yes` and the like are words here, as YAML 1.2 has them.
+            let options = serde_saphyr::options! { strict_booleans: true };
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
         }
         .map_err(|message| ScenarioError::Syntax { name: name.to_owned(), message })?;
         let scenario: Self = serde_path_to_error::deserialize(tree).map_err(|error| {

@@ -29,12 +29,13 @@ use remuda_actors::ids::{CallId, EnvironmentId, SessionId, ThreadId, WorkId};
 use remuda_actors::tool::ToolResult;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::Receiver;
 
 use super::call::{Call, CallRequest, Gate, Permission, Resolution, Resolved, permission_fields};
 use super::timing::Timing;
 use crate::emulator::brain::Assigned;
 use crate::emulator::clock::rfc3339;
-use crate::emulator::events::{Event, EventLog};
+use crate::emulator::events::{Event, EventLog, Item, Previews};
 use crate::emulator::mint::Mint;
 
 /// Threads a session may have.
@@ -234,8 +235,27 @@ impl Session {
         self.children.iter_mut().find(|thread| thread.id == *id)
     }
 
-    /// Any thread's log by id.
-    pub(in crate::emulator) fn log_mut(&mut self, id: Option<&ThreadId>) -> Option<&mut EventLog> {
+    /// Follows a thread's log; none if there is no such thread.
+    pub(in crate::emulator) fn follow(
+        &mut self,
+        thread: Option<&ThreadId>,
+        buffer: usize,
+        previews: Previews,
+    ) -> Option<(u64, Receiver<Item>)> {
+        let followed = self.log_mut(thread)?.follow(buffer, previews);
+        self.changed.notify_waiters();
+        Some(followed)
+    }
+
+    /// Ends what `follow` began.
+    pub(in crate::emulator) fn unfollow(&mut self, thread: Option<&ThreadId>, follower: u64) {
+        if let Some(log) = self.log_mut(thread) {
+            log.unfollow(follower);
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn log_mut(&mut self, id: Option<&ThreadId>) -> Option<&mut EventLog> {
         match id {
             None => Some(&mut self.primary.log),
             Some(id) if *id == self.primary.id => Some(&mut self.primary.log),
