@@ -180,12 +180,14 @@ impl World {
                 child.log.cut();
             }
             session.changed.notify_waiters();
-            if self.buried.len() == MAX_BURIED {
-                self.buried.pop_front();
+            if self.buried.len() == MAX_BURIED
+                && let Some(oldest) = self.buried.pop_front()
+            {
+                // Until now its tokens were good: a worker that still holds its item has to stop it.
+                self.credentials.forget_session(&oldest.id);
             }
             self.buried.push_back(session);
         }
-        self.credentials.forget_session(id);
         Ok(json!({"id": id, "type": "session_deleted"}))
     }
 

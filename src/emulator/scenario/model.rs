@@ -316,9 +316,12 @@ pub struct Pattern(pub String);
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        // A variable's `${NAME}` is no regular expression, so a name stands in for it here.
-        let sample = text.replace("${", "").replace('}', "");
-        let parsed = if text.contains("${") { Regex::new(&sample) } else { Regex::new(&text) };
+        // A variable's `${NAME}` is no regular expression, so a letter stands in for it here.
+        let sample = match Regex::new(r"\$\{\w+\}") {
+            Ok(variable) => variable.replace_all(&text, "x").into_owned(),
+            Err(error) => return Err(de::Error::custom(error)),
+        };
+        let parsed = Regex::new(&sample);
         parsed
             .map(|_| Self(text))
             .map_err(|error| de::Error::custom(format!("not a regular expression: {error}")))

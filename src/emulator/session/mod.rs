@@ -3,7 +3,9 @@
 mod call;
 mod post;
 mod state;
+mod thread;
 mod timing;
+mod turn;
 
 pub use call::{CallRequest, Permission, Resolution, Resolved};
 pub use state::StopReason;

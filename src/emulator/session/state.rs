@@ -1,45 +1,29 @@
-//! One session: its status, its turns, its calls and its logs.
-//!
-//! ```text
-//!              message                    calls emitted
-//!  Resting ───────────────▶ Running ───────────────────────▶ Paused (idle, requires_action)
-//!     ▲                      │   ▲                             │ │
-//!     │ rest, interrupt      │   └── last call resolved ───────┘ │ interrupt
-//!     └──────────────────────┴───────────────────────────────────┘
-//!  any ──terminate, archive──▶ Terminated
-//! ```
+//! One session: what it is made of, what it looks like, and how events get into its logs.
 //!
 //! Everything here happens under the world's lock and at the moment the caller brings, so that what a client
 //! reads is one consistent history.
 //!
-//! # Invariants
-//! - At most one turn runs; messages that arrive meanwhile wait and start the next one together.
-//! - `Paused` has at least one pending call, and no pending call survives the turn it belongs to.
-//!
 //! # Not here
-//! What the agent does in a turn ([`brain`](crate::emulator::brain)); leases
-//! ([`work`](crate::emulator::work)).
+//! Turns and calls ([`turn`](super::turn)); child threads ([`thread`](super::thread)); what the agent does in
+//! a turn ([`brain`](crate::emulator::brain)); leases ([`work`](crate::emulator::work)).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use remuda_actors::ids::{CallId, EnvironmentId, SessionId, ThreadId, WorkId};
-use remuda_actors::tool::ToolResult;
+use remuda_actors::ids::{EnvironmentId, SessionId, ThreadId, WorkId};
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 
-use super::call::{Call, CallRequest, Gate, Permission, Resolution, Resolved, permission_fields};
+use super::call::Call;
+use super::thread::Thread;
 use super::timing::Timing;
 use crate::emulator::brain::Assigned;
 use crate::emulator::clock::rfc3339;
 use crate::emulator::events::{Event, EventLog, Item, Previews};
 use crate::emulator::mint::Mint;
-
-/// Threads a session may have.
-const MAX_THREADS: usize = 256;
 
 /// When something happens, and what makes its ids.
 #[derive(Debug)]
@@ -119,17 +103,6 @@ pub(in crate::emulator) struct SessionSetup {
     pub(in crate::emulator) max_events: usize,
 }
 
-/// One thread of a session.
-#[derive(Debug)]
-pub(in crate::emulator) struct Thread {
-    pub(in crate::emulator) id: ThreadId,
-    pub(in crate::emulator) name: String,
-    pub(in crate::emulator) log: EventLog,
-    status: &'static str,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
 /// One session.
 #[derive(Debug)]
 pub(in crate::emulator) struct Session {
@@ -161,8 +134,8 @@ pub(in crate::emulator) struct Session {
     /// Told of every change.
     pub(in crate::emulator) changed: Arc<Notify>,
     /// Tokens the made-up model has used: in, out.
-    usage: (u64, u64),
-    max_events: usize,
+    pub(super) usage: (u64, u64),
+    pub(super) max_events: usize,
 }
 
 impl Session {
@@ -231,7 +204,7 @@ impl Session {
     }
 
     /// A child thread by id.
-    fn child_mut(&mut self, id: &ThreadId) -> Option<&mut Thread> {
+    pub(super) fn child_mut(&mut self, id: &ThreadId) -> Option<&mut Thread> {
         self.children.iter_mut().find(|thread| thread.id == *id)
     }
 
@@ -290,7 +263,7 @@ impl Session {
     }
 
     /// Appends one event: to the primary log and, without the thread's name, to the log of its child thread.
-    fn append(
+    pub(super) fn append(
         &mut self,
         at: &Moment<'_>,
         id: String,
@@ -336,288 +309,10 @@ impl Session {
         self.changed.notify_waiters();
         event
     }
-
-    /// Starts a turn if messages wait and none runs.
-    pub(in crate::emulator) fn begin_turn(&mut self, at: &mut Moment<'_>) -> Option<Turn> {
-        if self.status != Status::Resting || self.queued.is_empty() {
-            return None;
-        }
-        let mut messages = Vec::new();
-        for event in std::mem::take(&mut self.queued) {
-            let event = Arc::new(event.processed(at.wall));
-            self.primary.log.append(Arc::clone(&event));
-            messages.push(event);
-        }
-        self.count_turn();
-        self.timing.ended_at = None;
-        self.run(at);
-        Some(Turn { number: self.turns, messages })
-    }
-
-    /// Forgets old calls. Those of the turn just over stay: its brain may not have looked at them yet.
-    fn count_turn(&mut self) {
-        self.turns += 1;
-        let last = self.turns - 1;
-        self.calls.retain(|call| call.turn >= last);
-    }
-
-    /// Whether turn `number` still runs.
-    pub(in crate::emulator) fn in_turn(&self, number: u64) -> bool {
-        self.turns == number && matches!(self.status, Status::Running | Status::Paused)
-    }
-
-    fn run(&mut self, at: &mut Moment<'_>) {
-        self.status = Status::Running;
-        self.emit(at, "session.status_running", json!({}));
-        self.name_primary(at, "running", None);
-    }
-
-    /// Emits a call, and resolves it at once if it needs no client.
-    ///
-    /// A session at rest starts a turn for it: that is how a test plays the model.
-    pub(in crate::emulator) fn call(&mut self, at: &mut Moment<'_>, request: CallRequest) -> CallId {
-        if self.status == Status::Resting {
-            self.count_turn();
-            self.run(at);
-        }
-        let id = at.mint.id("sevt");
-        let call_id = CallId::from(id.as_str());
-        let kind = if request.custom { "agent.custom_tool_use" } else { "agent.tool_use" };
-        let (permission, mut fields) = if request.custom {
-            (Permission::Allow, Map::new())
-        } else {
-            permission_fields(request.permission, &self.agent, &request.name)
-        };
-        fields.insert("name".into(), Value::from(&*request.name));
-        fields.insert("input".into(), Value::Object(request.input));
-        self.emitted += 1;
-        self.timing.emitted(call_id.clone(), &request.name, at.now);
-        self.calls.push(Call {
-            id: call_id.clone(),
-            name: request.name.clone(),
-            custom: request.custom,
-            thread: request.thread.clone(),
-            gate: if permission == Permission::Ask { Gate::Asked } else { Gate::Open },
-            for_client: request.for_client,
-            turn: self.turns,
-            resolved: None,
-        });
-        self.append(at, id, kind, request.thread.as_ref(), fields);
-        let own = match (permission, request.server_result) {
-            (Permission::Deny, _) => {
-                let text = format!("The permission policy denied the use of {}.", request.name);
-                Some((Resolution::Denied, ToolResult::error(text)))
-            }
-            (_, result) => result.map(|result| (Resolution::Server, result)),
-        };
-        if let Some((how, result)) = own {
-            self.resolve_here(at, &call_id, how, result);
-        }
-        call_id
-    }
-
-    /// Pauses the turn if calls wait for clients.
-    pub(in crate::emulator) fn pause(&mut self, at: &mut Moment<'_>) {
-        if self.status == Status::Running && self.calls.iter().any(Call::is_pending) {
-            self.announce_pause(at);
-        }
-    }
-
-    fn announce_pause(&mut self, at: &mut Moment<'_>) {
-        self.status = Status::Paused;
-        let pending = self.calls.iter().filter(|call| call.is_pending());
-        let ids: Vec<&CallId> = pending.map(|call| &call.id).collect();
-        let reason = json!({"type": "requires_action", "event_ids": ids});
-        self.name_primary(at, "idle", Some(&reason));
-        self.emit(at, "session.status_idle", json!({"stop_details": null, "stop_reason": reason}));
-    }
-
-    /// After calls were resolved by a client: goes on, or says what still waits.
-    pub(super) fn after_resolutions(&mut self, at: &mut Moment<'_>) {
-        if self.status != Status::Paused {
-            return;
-        }
-        if self.calls.iter().any(Call::is_pending) {
-            self.announce_pause(at);
-        } else {
-            self.run(at);
-        }
-    }
-
-    /// Ends the turn. Calls that still wait are closed first.
-    pub(in crate::emulator) fn rest(&mut self, at: &mut Moment<'_>, reason: StopReason) {
-        if matches!(self.status, Status::Terminated | Status::Resting) {
-            return;
-        }
-        self.close_pending(at, None);
-        self.status = Status::Resting;
-        self.timing.ended_at = Some(at.now);
-        let stop = json!({"type": reason.name()});
-        let details = match reason {
-            StopReason::Refusal => json!({"type": "refusal", "category": null, "explanation": null}),
-            _ => Value::Null,
-        };
-        // The thread's event goes first: workers start their idle clock at the session's and stop it at any
-        // other.
-        self.name_primary(at, "idle", Some(&stop));
-        self.emit(at, "session.status_idle", json!({"stop_details": details, "stop_reason": stop}));
-    }
-
-    /// Ends the session for good.
-    pub(in crate::emulator) fn terminate(&mut self, at: &mut Moment<'_>) {
-        if self.is_terminated() {
-            return;
-        }
-        self.close_pending(at, None);
-        self.status = Status::Terminated;
-        self.timing.ended_at = Some(at.now);
-        self.emit(at, "session.status_terminated", json!({}));
-    }
-
-    /// Resolves pending calls, those of one thread or all, with an error result of the server.
-    pub(in crate::emulator) fn close_pending(&mut self, at: &mut Moment<'_>, thread: Option<&ThreadId>) {
-        let wanted = |call: &&Call| {
-            call.is_pending() && thread.is_none_or(|thread| call.thread.as_ref() == Some(thread))
-        };
-        let ids: Vec<CallId> = self.calls.iter().filter(wanted).map(|call| call.id.clone()).collect();
-        for id in ids {
-            let result = ToolResult::error("The tool call was interrupted.");
-            self.resolve_here(at, &id, Resolution::Interrupted, result);
-        }
-    }
-
-    /// Resolves a call on the server's side, with an `agent.tool_result` of its own.
-    pub(super) fn resolve_here(
-        &mut self,
-        at: &mut Moment<'_>,
-        id: &CallId,
-        how: Resolution,
-        result: ToolResult,
-    ) {
-        let thread = self.calls.iter().find(|call| call.id == *id).and_then(|call| call.thread.clone());
-        let content = serde_json::to_value(&result.content).unwrap_or_default();
-        let fields = json!({"tool_use_id": id, "is_error": result.is_error, "content": content});
-        let event_id = at.mint.id("sevt");
-        self.append(at, event_id, "agent.tool_result", thread.as_ref(), as_object(fields));
-        self.resolve(at, id, Resolved { how, result });
-    }
-
-    /// Notes what became of a call.
-    pub(super) fn resolve(&mut self, at: &Moment<'_>, id: &CallId, resolved: Resolved) {
-        self.timing.resolved(id, at.now);
-        if let Some(call) = self.calls.iter_mut().rev().find(|call| call.id == *id) {
-            call.resolved.get_or_insert(resolved);
-        }
-        self.changed.notify_waiters();
-    }
-
-    /// Counts what the made-up model used.
-    pub(in crate::emulator) fn count_usage(&mut self, input: u64, output: u64) {
-        self.usage.0 += input;
-        self.usage.1 += output;
-    }
-
-    /// Makes a child thread. None if there are too many.
-    pub(in crate::emulator) fn create_thread(&mut self, at: &mut Moment<'_>, name: &str) -> Option<ThreadId> {
-        if self.children.len() >= MAX_THREADS {
-            return None;
-        }
-        if self.children.is_empty() {
-            // The first status of any thread names the primary one.
-            let fields = json!({"session_thread_id": self.primary.id, "agent_name": self.primary.name});
-            self.emit(at, "session.thread_status_running", fields);
-        }
-        let id = ThreadId::from(at.mint.id("sthr"));
-        self.children.push(Thread::new(id.clone(), name.to_owned(), self.max_events, at.wall));
-        self.emit(
-            at,
-            "session.thread_created",
-            json!({"session_thread_id": id, "agent_name": name, "workflow_run_id": null}),
-        );
-        self.set_thread_status(at, &id, "running", "session.thread_status_running");
-        Some(id)
-    }
-
-    /// Ends a child thread. Its pending calls are closed: nobody answers for it any more.
-    pub(in crate::emulator) fn terminate_thread(&mut self, at: &mut Moment<'_>, id: &ThreadId) {
-        self.set_thread_status(at, id, "terminated", "session.thread_status_terminated");
-        self.close_pending(at, Some(id));
-    }
-
-    /// Lets a child thread rest.
-    pub(in crate::emulator) fn rest_thread(&mut self, at: &mut Moment<'_>, id: &ThreadId) {
-        self.set_thread_status(at, id, "idle", "session.thread_status_idle");
-    }
-
-    fn set_thread_status(
-        &mut self,
-        at: &mut Moment<'_>,
-        id: &ThreadId,
-        status: &'static str,
-        kind: &'static str,
-    ) {
-        let Some(thread) = self.child_mut(id) else { return };
-        thread.status = status;
-        thread.updated_at = at.wall;
-        let mut fields = json!({"session_thread_id": id, "agent_name": thread.name});
-        if status == "idle" {
-            fields["stop_reason"] = json!({"type": "end_turn"});
-            fields["stop_details"] = Value::Null;
-        }
-        let event = Arc::new(Event::new(at.mint.id("sevt"), kind, Some(at.wall), as_object(fields)));
-        thread.log.append(Arc::clone(&event));
-        self.primary.log.append(event);
-        self.changed.notify_waiters();
-    }
-
-    /// In a session with child threads, says what the primary one does.
-    fn name_primary(&mut self, at: &mut Moment<'_>, status: &'static str, stop_reason: Option<&Value>) {
-        self.primary.status = status;
-        self.primary.updated_at = at.wall;
-        if self.children.is_empty() {
-            return;
-        }
-        let mut fields = json!({"session_thread_id": self.primary.id, "agent_name": self.primary.name});
-        let kind = match stop_reason {
-            None => "session.thread_status_running",
-            Some(reason) => {
-                fields["stop_reason"] = reason.clone();
-                fields["stop_details"] = Value::Null;
-                "session.thread_status_idle"
-            }
-        };
-        self.emit(at, kind, fields);
-    }
-}
-
-impl Thread {
-    fn new(id: ThreadId, name: String, max_events: usize, at: Timestamp) -> Self {
-        let log = EventLog::new(max_events);
-        Self { id, name, log, status: "idle", created_at: at, updated_at: at }
-    }
-
-    /// The thread object.
-    pub(in crate::emulator) fn wire(&self, session: &Session) -> Value {
-        let parent = (self.id != session.primary.id).then_some(&session.primary.id);
-        json!({
-            "id": self.id,
-            "type": "session_thread",
-            "session_id": session.id,
-            "parent_thread_id": parent,
-            "agent": session.agent,
-            "status": if session.is_terminated() { "terminated" } else { self.status },
-            "stats": null,
-            "usage": null,
-            "workflow_run_id": null,
-            "archived_at": null,
-            "created_at": rfc3339(self.created_at),
-            "updated_at": rfc3339(self.updated_at),
-        })
-    }
 }
 
 /// The fields of an event, written as an object.
-fn as_object(fields: Value) -> Map<String, Value> {
+pub(super) fn as_object(fields: Value) -> Map<String, Value> {
     match fields {
         Value::Object(fields) => fields,
         _ => Map::new(),
