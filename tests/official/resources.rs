@@ -1,0 +1,107 @@
+//! Skills and memory stores, downloaded, used and written back by the official workers.
+
+use std::time::Duration;
+
+use remuda::emulator::scenario::Scenario;
+use remuda::emulator::{Emulator, Operation, Options, SkillUpload};
+use serde_json::{Value, json};
+
+use super::workers::{Mode, Worker};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads a skill and a memory, changes the memory, and adds one.
+const SCENARIO: &str = "
+name: resources
+variables: { MEMORY: none }
+turns:
+  - message: go
+    steps:
+      - call: { tool: bash, input: { command: cat skills/greet/SKILL.md }, expect: { text: \"# Greet people\" } }
+      - call: { tool: read, input: { file_path: \"${MEMORY}/preferences/notes/todo.md\" }, expect: { text: buy milk } }
+      - call: { tool: write, input: { file_path: \"${MEMORY}/preferences/notes/todo.md\", content: milk bought } }
+      - call: { tool: write, input: { file_path: \"${MEMORY}/preferences/new.md\", content: made here } }
+      - call: { tool: write, input: { file_path: \"${MEMORY}/rules/law.md\", content: no }, expect: { is_error: true } }
+      - say: done
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_bring_skills_and_keep_memories() {
+    for worker in Worker::ALL {
+        let home = tempfile::tempdir().unwrap();
+        let memory_root = home.path().join("memory").to_str().unwrap().to_owned();
+        let scenario = Scenario::parse("resources", SCENARIO).unwrap();
+        let options =
+            Options { scenarios: vec![scenario], memory_root: memory_root.clone(), ..Options::default() };
+        let emulator = Emulator::start(options).await.unwrap();
+        let environment = emulator.create_environment("resources").unwrap();
+        emulator.add_skill("skill_1", SkillUpload::new("greet", "", &[("SKILL.md", b"# Greet people")]));
+        let agent = emulator
+            .create_agent_with(&json!({
+                "name": "skilled",
+                "model": "claude-opus-5-5",
+                "tools": [{"type": "agent_toolset_20260401"}],
+                "skills": [{"type": "custom", "skill_id": "skill_1", "version": "latest"}],
+            }))
+            .unwrap();
+
+        let http = reqwest::Client::new();
+        let call = async |path: String, body: Option<Value>| -> Value {
+            let url = format!("{}{path}", emulator.url());
+            let request = match body {
+                Some(body) => http.post(url).json(&body),
+                None => http.get(url),
+            };
+            request.bearer_auth(emulator.api_key()).send().await.unwrap().json().await.unwrap()
+        };
+        let mut stores = Vec::new();
+        for (name, path, content) in
+            [("Preferences", "/notes/todo.md", "buy milk"), ("Rules", "/law.md", "be kind")]
+        {
+            let store = call("/v1/memory_stores".into(), Some(json!({"name": name}))).await;
+            let memories = format!("/v1/memory_stores/{}/memories", store["id"].as_str().unwrap());
+            call(memories.clone(), Some(json!({"path": path, "content": content}))).await;
+            stores.push((store["id"].clone(), memories));
+        }
+        let session = emulator
+            .create_session_with(&json!({
+                "environment_id": environment.id,
+                "agent": agent,
+                "metadata": {"scenario": "resources", "var.MEMORY": memory_root},
+                "resources": [
+                    {"type": "memory_store", "memory_store_id": stores[0].0},
+                    {"type": "memory_store", "memory_store_id": stores[1].0, "access": "read_only"},
+                ],
+            }))
+            .unwrap();
+
+        let workdir = home.path().join("work");
+        std::fs::create_dir(&workdir).unwrap();
+        let process = worker.start(
+            Mode::Poll,
+            &workdir,
+            &[
+                ("ANTHROPIC_BASE_URL", &emulator.url()),
+                ("ANTHROPIC_ENVIRONMENT_ID", environment.id.as_str()),
+                ("ANTHROPIC_ENVIRONMENT_KEY", &environment.key),
+            ],
+        );
+        let verdict = session.wait_verdict(PATIENCE).await.expect("the scenario ends");
+        assert!(verdict.passed(), "{worker:?}: {verdict:?}");
+        // The last sync comes before the item is stopped.
+        session.wait_released(PATIENCE).await.expect("the worker lets go");
+        let kept = call(format!("{}?view=full", stores[0].1), None).await;
+        let kept: Vec<(&str, &str)> = kept["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|memory| (memory["path"].as_str().unwrap(), memory["content"].as_str().unwrap()))
+            .collect();
+        assert_eq!(kept, [("/new.md", "made here"), ("/notes/todo.md", "milk bought")], "{worker:?}");
+        let law = call(format!("{}?view=full", stores[1].1), None).await;
+        assert_eq!(law["data"][0]["content"], "be kind");
+        assert_eq!(emulator.log().of(Operation::DownloadSkill).len(), 1);
+        drop(process);
+        emulator.shutdown().await;
+    }
+}
