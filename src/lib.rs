@@ -1,5 +1,11 @@
 //! remuda claims Claude Managed Agents work items and runs each session's tool calls in a sandbox of its own.
+//!
+//! Anthropic runs the agent loop. This is the other half, on infrastructure of its operator: an actor tree
+//! ([`remuda_actors`]) that claims sessions from the control plane ([`cma`]), gives each a sandbox
+//! ([`providers`]) with a small daemon in it that runs the tools ([`hand`]), and a command line ([`cli`])
+//! around that. A control plane to develop and test against comes along ([`emulator`]).
 
+pub mod cli;
 pub mod cma;
 pub mod emulator;
 pub mod hand;

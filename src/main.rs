@@ -8,5 +8,5 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == "hand") {
         return remuda::hand::cli::main(arguments.into_iter().skip(1));
     }
-    ExitCode::SUCCESS
+    remuda::cli::main(arguments).into()
 }

@@ -19,7 +19,8 @@ const DEFAULT: &str = "info,ractor=warn";
 
 /// Writes log lines to standard error from now on.
 pub(super) fn start(format: LogFormat, default: Option<&str>) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default.unwrap_or(DEFAULT)));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default.unwrap_or(DEFAULT)));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -27,7 +28,9 @@ pub(super) fn start(format: LogFormat, default: Option<&str>) {
         .with_target(false);
     // Only a process that has a subscriber already refuses another, and that is its host's choice.
     let _ = match format {
-        LogFormat::Text => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Text => {
+            subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+        }
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
     };
 }

@@ -11,6 +11,7 @@ mod emulator;
 mod interactive;
 mod logging;
 mod run;
+mod stage;
 mod table;
 mod transcript;
 
@@ -54,5 +55,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 /// A runtime for a command.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| Failure::new(Exit::GaveUp, anyhow::Error::new(error).context("could not start the runtime")))
+    runtime.map_err(|error| {
+        Failure::new(Exit::GaveUp, anyhow::Error::new(error).context("could not start the runtime"))
+    })
 }

@@ -158,8 +158,9 @@ pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
 
 async fn serve(ports: Ports, settings: Settings, grace: Duration) -> Result<Exit, Failure> {
     let environments = settings.environments.clone();
-    let mut signals = Signals::listen()
-        .map_err(|error| Failure::new(Exit::GaveUp, anyhow::Error::new(error).context("could not listen for signals")))?;
+    let mut signals = Signals::listen().map_err(|error| {
+        Failure::new(Exit::GaveUp, anyhow::Error::new(error).context("could not listen for signals"))
+    })?;
     let tree = Tree::start(ports, settings).await.map_err(configuration)?;
     let notices = tree.subscribe();
     tracing::info!(environments = ?environments, "serving; SIGTERM drains, a second one aborts");
@@ -185,7 +186,11 @@ async fn serve(ports: Ports, settings: Settings, grace: Duration) -> Result<Exit
         Some(failure) => Err(failure),
         None if drained.handed_back + drained.killed > 0 => {
             let (handed_back, killed) = (drained.handed_back, drained.killed);
-            tracing::warn!(handed_back, killed, "the grace period ran out; their items lapse to other workers");
+            tracing::warn!(
+                handed_back,
+                killed,
+                "the grace period ran out; their items lapse to other workers"
+            );
             Ok(Exit::HandedBack)
         }
         None => Ok(Exit::Clean),
@@ -239,7 +244,10 @@ fn settings(arguments: &RunArguments, state_dir: &StateDir, environment: Environ
 }
 
 /// Sandboxes on this host, started from this very program.
-pub(super) fn local_provider(state_dir: &StateDir, arguments: &SandboxArguments) -> Result<LocalProvider, Failure> {
+pub(super) fn local_provider(
+    state_dir: &StateDir,
+    arguments: &SandboxArguments,
+) -> Result<LocalProvider, Failure> {
     let options = local::Options {
         dir: state_dir.sandboxes(),
         program: program()?,
@@ -266,9 +274,13 @@ fn key(arguments: &RunArguments) -> Result<Secret, Failure> {
     let text = match &arguments.environment_key_file {
         Some(path) if path.as_os_str() == "-" => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("could not read the key from standard input").map(|_| text)
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("could not read the key from standard input")
+                .map(|_| text)
         }
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("could not read the key from {}", path.display())),
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("could not read the key from {}", path.display())),
         None => std::env::var(KEY_VARIABLE).with_context(|| format!("{KEY_VARIABLE} is not set")),
     };
     let text = text.map_err(|error| {
@@ -277,7 +289,9 @@ fn key(arguments: &RunArguments) -> Result<Secret, Failure> {
     let key = text.trim();
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         let what = "the environment key is not one: expected one line of printable characters without spaces";
-        return Err(Failure::say(Exit::Configuration, what).hint("copy it again from the Console, `sk-ant-oat01-…`"));
+        return Err(
+            Failure::say(Exit::Configuration, what).hint("copy it again from the Console, `sk-ant-oat01-…`")
+        );
     }
     Ok(Secret::new(key))
 }
@@ -289,7 +303,8 @@ fn default_state_dir() -> Result<PathBuf, Failure> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || absolute("HOME").map(|home| home.join(".local/state"));
     absolute("XDG_STATE_HOME").or_else(home).map(|state| state.join("remuda")).ok_or_else(|| {
-        Failure::say(Exit::Configuration, "there is no home directory to keep state in").hint("name a folder with `--state-dir`")
+        Failure::say(Exit::Configuration, "there is no home directory to keep state in")
+            .hint("name a folder with `--state-dir`")
     })
 }
 
