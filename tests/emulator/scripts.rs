@@ -7,7 +7,7 @@ use remuda::emulator::scenario::{Mismatch, Outcome, Scenario, Verdict};
 use remuda::emulator::{Event, Options, SessionHandle};
 use serde_json::{Value, json};
 
-use super::client::{PATIENCE, Stand, result};
+use super::client::{PATIENCE, Stand, next, result};
 
 /// Plays a scenario with a worker that answers each call with what `answer` returns for its command, and
 /// posts nothing for none.
@@ -19,7 +19,7 @@ async fn play(yaml: &str, answer: impl Fn(&Value) -> Option<&'static str>) -> (V
     let mut stream = session.subscribe().unwrap();
     let path = format!("/v1/sessions/{}/events", session.id());
     let serve = async {
-        while let Some(event) = stream.next().await {
+        while let Some(event) = next(&mut stream).await {
             let call = event.value();
             let command = &call["input"]["command"];
             let gated = call["evaluated_permission"] == "ask";
@@ -160,7 +160,7 @@ async fn a_worker_that_answers_what_is_not_its_own_fails_the_scenario() {
         let mut stream = session.subscribe().unwrap();
         let path = format!("/v1/sessions/{}/events", session.id());
         let call = loop {
-            let event = stream.next().await.unwrap();
+            let event = next(&mut stream).await.unwrap();
             if event.kind() == "agent.tool_use" {
                 break event;
             }
@@ -245,10 +245,9 @@ async fn the_shell_runs_each_line_and_replies_with_what_they_print() {
         if seen.last().is_some_and(|event| event["stop_reason"]["type"] == "end_turn") {
             break;
         }
-        let next =
-            tokio::time::timeout(PATIENCE, stream.next()).await.expect("the turn goes on").unwrap().value();
-        if !seen.iter().any(|event| event["id"] == next["id"]) {
-            seen.push(next);
+        let event = next(&mut stream).await.unwrap().value();
+        if !seen.iter().any(|known| known["id"] == event["id"]) {
+            seen.push(event);
         }
     }
     assert_eq!(answered, 2);
