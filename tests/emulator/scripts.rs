@@ -212,6 +212,30 @@ turns:
 }
 
 #[tokio::test]
+async fn a_scenario_fails_with_a_session_that_ends_before_it() {
+    let ends: [fn(&SessionHandle); 4] = [
+        |session| session.terminate().unwrap(),
+        |session| session.interrupt().unwrap(),
+        |session| session.archive().unwrap(),
+        |session| session.delete().unwrap(),
+    ];
+    let yaml = "name: long\nturns: [ { message: go, steps: [ { call: { tool: bash } } ] } ]";
+    for (n, end) in ends.into_iter().enumerate() {
+        let scenarios = vec![Scenario::parse("test", yaml).unwrap()];
+        let stand = Stand::new(Options { scenarios, ..Options::default() }).await;
+        let agent = stand.emulator.create_agent("scripted").unwrap();
+        let session = stand.emulator.create_scenario(&stand.environment.id, &agent, "long", &[]).unwrap();
+        let mut stream = session.subscribe().unwrap();
+        // Paused, so that it can be archived and deleted.
+        while next(&mut stream).await.unwrap().value()["stop_reason"]["type"] != "requires_action" {}
+        end(&session);
+        let verdict = session.wait_verdict(PATIENCE).await.unwrap();
+        let how = ["terminated", "interrupted", "archived", "deleted"][n];
+        assert!(failed(&verdict).got.ends_with(how), "{verdict:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_verdict_can_be_asked_for_over_http_even_of_a_deleted_session() {
     let stand = Stand::new(Options::default()).await;
     let agent = stand.emulator.create_agent("scripted").unwrap();
