@@ -1,5 +1,7 @@
 //! Agents: what a session's model, tools and skills are, in numbered versions.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -25,6 +27,8 @@ const TOOLSET: [&str; 8] = ["bash", "read", "write", "edit", "glob", "grep", "we
 pub(super) struct Agent {
     id: String,
     versions: Vec<Value>,
+    /// What sessions of each version have of it, shared by them all.
+    snapshots: Vec<Arc<Value>>,
     archived_at: Option<Timestamp>,
 }
 
@@ -88,7 +92,8 @@ impl World {
         });
         configure(&mut agent, body)?;
         self.check_brain(&agent)?;
-        self.agents.insert(id.clone(), Agent { id, versions: vec![agent.clone()], archived_at: None });
+        let (versions, snapshots) = (vec![agent.clone()], vec![Arc::new(snapshot(agent.clone()))]);
+        self.agents.insert(id.clone(), Agent { id, versions, snapshots, archived_at: None });
         Ok(agent)
     }
 
@@ -118,6 +123,7 @@ impl World {
         next["updated_at"] = Value::from(rfc3339(self.wall()));
         if let Some(agent) = self.agents.get_mut(id) {
             agent.versions.push(next.clone());
+            agent.snapshots.push(Arc::new(snapshot(next.clone())));
         }
         Ok(next)
     }
@@ -134,8 +140,8 @@ impl World {
         Ok(agent.latest().clone())
     }
 
-    /// The agent snapshot of a new session, and the metadata that chooses its brain.
-    pub(super) fn resolve_agent(&self, wanted: &Value) -> Result<(Value, Value), ApiError> {
+    /// What a new session has of its agent, and the agent's metadata, which chooses a brain.
+    pub(super) fn resolve_agent(&self, wanted: &Value) -> Result<(Arc<Value>, &Value), ApiError> {
         let (id, reference) = match wanted {
             Value::String(id) => (id.as_str(), None),
             Value::Object(reference) => (wanted["id"].as_str().unwrap_or_default(), Some(reference)),
@@ -145,36 +151,41 @@ impl World {
         if agent.is_archived() {
             return Err(ApiError::invalid(format!("agent {id} is archived")));
         }
-        let mut snapshot = match reference.and_then(|reference| reference.get("version")) {
-            None | Some(Value::Null) => agent.latest().clone(),
+        let number = match reference.and_then(|reference| reference.get("version")) {
+            None | Some(Value::Null) => agent.versions.len() as u64,
             Some(version) => {
-                let number = version.as_u64();
-                agent
-                    .version(number.ok_or_else(|| ApiError::invalid("agent.version: expected a number"))?)?
-                    .clone()
+                version.as_u64().ok_or_else(|| ApiError::invalid("agent.version: expected a number"))?
             }
         };
-        if let Some(reference) = reference {
-            match wanted["type"].as_str() {
-                Some("agent") => {}
-                Some("agent_with_overrides") => {
-                    let keys = ["model", "system", "tools", "skills", "mcp_servers"];
-                    let overrides = keys.iter().filter_map(|key| Some((*key, reference.get(*key)?)));
-                    let overrides: Map<String, Value> =
-                        overrides.map(|(key, value)| (key.to_owned(), value.clone())).collect();
-                    configure(&mut snapshot, &Value::Object(overrides))?;
-                }
-                _ => return Err(ApiError::invalid("agent.type: expected `agent` or `agent_with_overrides`")),
+        let metadata = &agent.version(number)?["metadata"];
+        let shared =
+            usize::try_from(number).ok().and_then(|number| agent.snapshots.get(number.checked_sub(1)?));
+        let shared = shared.cloned().unwrap_or_default();
+        let Some(reference) = reference else { return Ok((shared, metadata)) };
+        match wanted["type"].as_str() {
+            Some("agent") => Ok((shared, metadata)),
+            Some("agent_with_overrides") => {
+                let keys = ["model", "system", "tools", "skills", "mcp_servers"];
+                let overrides = keys.iter().filter_map(|key| Some((*key, reference.get(*key)?)));
+                let overrides: Map<String, Value> =
+                    overrides.map(|(key, value)| (key.to_owned(), value.clone())).collect();
+                let mut own = (*shared).clone();
+                configure(&mut own, &Value::Object(overrides))?;
+                Ok((Arc::new(snapshot(own)), metadata))
             }
+            _ => Err(ApiError::invalid("agent.type: expected `agent` or `agent_with_overrides`")),
         }
-        let metadata = snapshot["metadata"].take();
-        if let Value::Object(fields) = &mut snapshot {
-            for key in ["metadata", "created_at", "updated_at", "archived_at"] {
-                fields.remove(key);
-            }
-        }
-        Ok((snapshot, metadata))
     }
+}
+
+/// What a session has of an agent: everything but its metadata and its dates.
+fn snapshot(mut agent: Value) -> Value {
+    if let Value::Object(fields) = &mut agent {
+        for key in ["metadata", "created_at", "updated_at", "archived_at"] {
+            fields.remove(key);
+        }
+    }
+    agent
 }
 
 /// Puts what `body` names into `agent`. Null clears what can be cleared.

@@ -74,4 +74,4 @@ pub use session::{CallRequest, CallTiming, Claim, Permission, Resolution, Resolv
 pub use session_handle::{SessionHandle, Subscription};
 pub use skills::{SkillUpload, zip};
 pub use transcript::Entry;
-pub use work::{Lapse, Subject};
+pub use work::Lapse;

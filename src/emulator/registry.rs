@@ -14,10 +14,11 @@ pub(super) enum Order {
     Descending,
 }
 
-/// Values by key, in the order they were inserted.
+/// Values by key, in the order they were inserted. They are boxed: sessions are large, and a table that grows
+/// moves what is in it.
 #[derive(Debug)]
 pub(super) struct Registry<K, V> {
-    values: HashMap<K, (u64, V)>,
+    values: HashMap<K, (u64, Box<V>)>,
     order: BTreeMap<u64, K>,
     inserted: u64,
 }
@@ -33,7 +34,7 @@ impl<K: Clone + Eq + Hash, V> Registry<K, V> {
     pub(super) fn insert(&mut self, key: K, value: V) {
         self.inserted += 1;
         self.order.insert(self.inserted, key.clone());
-        if let Some((position, _)) = self.values.insert(key, (self.inserted, value)) {
+        if let Some((position, _)) = self.values.insert(key, (self.inserted, Box::new(value))) {
             self.order.remove(&position);
         }
     }
@@ -42,14 +43,14 @@ impl<K: Clone + Eq + Hash, V> Registry<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.values.get(key).map(|(_, value)| value)
+        self.values.get(key).map(|(_, value)| &**value)
     }
 
     pub(super) fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
-        self.values.get_mut(key).map(|(_, value)| value)
+        self.values.get_mut(key).map(|(_, value)| &mut **value)
     }
 
     pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
@@ -58,7 +59,7 @@ impl<K: Clone + Eq + Hash, V> Registry<K, V> {
     {
         let (position, value) = self.values.remove(key)?;
         self.order.remove(&position);
-        Some(value)
+        Some(*value)
     }
 
     pub(super) fn len(&self) -> usize {

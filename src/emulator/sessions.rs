@@ -34,6 +34,7 @@ impl World {
                 "the emulator holds at most {most} sessions; delete some"
             )));
         }
+        let id = SessionId::from(self.mint.id("sesn"));
         let environment = body["environment_id"].as_str().map(EnvironmentId::from);
         let environment = environment.ok_or_else(|| ApiError::invalid("environment_id: required"))?;
         self.environment(&environment)?.check_unarchived()?;
@@ -52,8 +53,7 @@ impl World {
             let message = "initial_events: only user.message and user.define_outcome can be sent at creation";
             return Err(ApiError::invalid(message));
         }
-        let id = SessionId::from(self.mint.id("sesn"));
-        let brain = self.assign(&id, &environment, &metadata, &agent_metadata)?;
+        let brain = self.assign(&id, &environment, &metadata, agent_metadata)?;
         let opens = initial.is_empty() && matches!(&brain, Assigned::Script(script) if script.opens());
         let setup = SessionSetup {
             environment: environment.clone(),

@@ -58,47 +58,90 @@ fn accepts(operation: Operation) -> [bool; 3] {
     }
 }
 
+/// One of everything, and the credentials of three workers: this session's, that of another session, and
+/// that of another environment.
+struct Full {
+    stand: Stand,
+    path: Box<dyn Fn(Operation) -> String>,
+    token: String,
+    other_token: String,
+    other_key: String,
+}
+
+async fn full() -> Full {
+    let stand = Stand::new(Options::default()).await;
+    let store = stand.post(stand.api_key(), "/v1/memory_stores", json!({"name": "s"})).await.json();
+    let store = store["id"].as_str().unwrap().to_owned();
+    let memories = format!("/v1/memory_stores/{store}/memories");
+    let memory = stand.post(stand.api_key(), &memories, json!({"path": "/a", "content": "x"})).await.json();
+    let body = json!({
+        "environment_id": stand.environment.id,
+        "agent": stand.silent,
+        "resources": [{"type": "memory_store", "memory_store_id": store}],
+    });
+    let session = stand.emulator.create_session_with(&body).unwrap();
+    let thread = session.open_thread("t").unwrap();
+    let version = stand.emulator.add_skill("skill_1", SkillUpload::new("s", "", &[]));
+    let (work, token) = stand.claim().await;
+    stand.session();
+    let (_, other_token) = stand.claim().await;
+    let other_key = stand.emulator.create_environment("other").unwrap().key;
+    let parameters = [
+        ("{environment}", stand.environment.id.to_string()),
+        ("{work}", work),
+        ("{agent}", stand.silent.clone()),
+        ("{session}", session.id().to_string()),
+        ("{thread}", thread.to_string()),
+        ("{skill}", "skill_1".to_owned()),
+        ("{version}", version),
+        ("{store}", store),
+        ("{memory}", memory["id"].as_str().unwrap().to_owned()),
+    ];
+    let path = move |operation: Operation| {
+        let fill = |path: String, (name, value): &(&str, String)| path.replace(name, value);
+        parameters.iter().fold(operation.path().to_owned(), fill)
+    };
+    Full { stand, path: Box::new(path), token, other_token, other_key }
+}
+
 #[tokio::test]
 async fn every_operation_accepts_the_kinds_it_should_and_no_other() {
     for operation in Operation::ALL {
         for (n, accepted) in accepts(*operation).into_iter().enumerate() {
             // Anew each time, since some of these calls delete what the next one needs.
-            let stand = Stand::new(Options::default()).await;
-            let store = stand.post(stand.api_key(), "/v1/memory_stores", json!({"name": "s"})).await.json();
-            let store = store["id"].as_str().unwrap();
-            let memories = format!("/v1/memory_stores/{store}/memories");
-            let memory =
-                stand.post(stand.api_key(), &memories, json!({"path": "/a", "content": "x"})).await.json();
-            let body = json!({
-                "environment_id": stand.environment.id,
-                "agent": stand.silent,
-                "resources": [{"type": "memory_store", "memory_store_id": store}],
-            });
-            let session = stand.emulator.create_session_with(&body).unwrap();
-            let thread = session.open_thread("t").unwrap();
-            let version = stand.emulator.add_skill("skill_1", SkillUpload::new("s", "", &[]));
-            let (work, token) = stand.claim().await;
-            let path = operation
-                .path()
-                .replace("{environment}", stand.environment.id.as_str())
-                .replace("{work}", &work)
-                .replace("{agent}", &stand.silent)
-                .replace("{session}", session.id().as_str())
-                .replace("{thread}", thread.as_str())
-                .replace("{skill}", "skill_1")
-                .replace("{version}", &version)
-                .replace("{store}", store)
-                .replace("{memory}", memory["id"].as_str().unwrap());
-            assert!(!path.contains('{'), "{path}");
+            let Full { stand, path, token, .. } = full().await;
             let credential = [stand.api_key(), stand.key(), &token][n];
-            let request = stand.request(operation.method(), &path).bearer_auth(credential).json(&json!({}));
-            let response = request.send().await.unwrap();
+            let request = stand.request(operation.method(), &path(*operation)).bearer_auth(credential);
+            let response = request.json(&json!({})).send().await.unwrap();
             if accepted {
                 assert!(!matches!(response.status().as_u16(), 401 | 403), "{operation:?} refuses kind {n}");
             } else {
                 let answer = read(response).await;
                 assert_eq!(answer.status, 403, "{operation:?} accepts kind {n}: {answer:?}");
                 assert_eq!(answer.error().0, "permission_error");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_operation_lets_a_worker_reach_into_another_environment_or_session() {
+    let Full { stand, path, other_token, other_key, .. } = full().await;
+    for operation in Operation::ALL {
+        let [_, environment_key, sessions_token] = accepts(*operation);
+        // Skills belong to the organisation.
+        let owned = |parameters: &[&str]| parameters.iter().any(|name| operation.path().contains(name));
+        let foreign = [
+            (environment_key && owned(&["{environment}", "{session}"]), &other_key),
+            (sessions_token && owned(&["{work}", "{session}", "{store}"]), &other_token),
+        ];
+        for (matters, credential) in foreign {
+            if matters {
+                // What some of them require, so that nothing but the credential can be refused.
+                let path = format!("{}?expected_last_heartbeat=NO_HEARTBEAT", path(*operation));
+                let request = stand.request(operation.method(), &path).bearer_auth(credential);
+                let response = request.json(&json!({"path": "/b", "content": ""})).send().await.unwrap();
+                assert_eq!(response.status(), 403, "{operation:?}");
             }
         }
     }

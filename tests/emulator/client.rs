@@ -1,8 +1,9 @@
 //! A plain HTTP client, and the emulator most tests start from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use remuda::emulator::{Emulator, EnvironmentHandle, Options, SessionHandle};
+use remuda::emulator::{Emulator, EnvironmentHandle, Event, Options, SessionHandle, Subscription};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
@@ -116,6 +117,11 @@ impl Stand {
         let request = self.request(Method::POST, &path).bearer_auth(credential);
         read(request.query(&[("expected_last_heartbeat", expected)]).send().await.unwrap()).await
     }
+}
+
+/// The next event of a subscription; none once it has ended.
+pub(crate) async fn next(stream: &mut Subscription) -> Option<Arc<Event>> {
+    tokio::time::timeout(PATIENCE, stream.next()).await.expect("the stream goes on or ends")
 }
 
 /// Reads an answer to its end.

@@ -8,7 +8,7 @@ use remuda::emulator::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{PATIENCE, Stand, read, result, token_of};
+use super::client::{PATIENCE, Stand, next, read, result, token_of};
 
 async fn stand() -> Stand {
     Stand::new(Options::default()).await
@@ -216,12 +216,15 @@ async fn row_07_a_lapsed_lease_goes_back_to_the_queue_and_the_old_holder_learns_
         let (work, token) = stand.claim().await;
         let beat = stand.beat(&token, &work, "NO_HEARTBEAT").await.json();
         // Nobody beats again: the next poll that is held long enough gets it.
-        let again = loop {
-            let item = stand.get(stand.key(), &stand.work("/poll?block_ms=999")).await.json();
-            if !item.is_null() {
-                break item;
+        let again = async {
+            loop {
+                let item = stand.get(stand.key(), &stand.work("/poll?block_ms=999")).await.json();
+                if !item.is_null() {
+                    return item;
+                }
             }
         };
+        let again = tokio::time::timeout(PATIENCE, again).await.expect("the lease lapses");
         assert_eq!(again["data"]["id"], session.id().as_str());
         assert_eq!(again["id"] == work.as_str(), lapse == Lapse::SameItem);
         assert_eq!((&again["state"], &again["acknowledged_at"]), (&json!("queued"), &Value::Null));
@@ -325,8 +328,8 @@ async fn row_13_results_are_echoed_stored_streamed_and_the_rest_is_announced() {
     let echo = echo.json()["data"][0].clone();
     assert_eq!((&echo["type"], &echo["tool_use_id"]), (&json!("user.tool_result"), &json!(ids[1])));
     assert!(echo["id"].as_str().unwrap().starts_with("sevt_") && echo["processed_at"].is_string());
-    assert_eq!(stream.next().await.unwrap().value(), echo);
-    let idle = stream.next().await.unwrap().value();
+    assert_eq!(next(&mut stream).await.unwrap().value(), echo);
+    let idle = next(&mut stream).await.unwrap().value();
     assert_eq!(idle["stop_reason"], json!({"type": "requires_action", "event_ids": [ids[0], ids[2]]}));
     assert_eq!(idle["stop_details"], Value::Null);
 
@@ -336,7 +339,7 @@ async fn row_13_results_are_echoed_stored_streamed_and_the_rest_is_announced() {
     assert_eq!(stand.post(stand.key(), &path, result(ids[0], "one")).await.status, 200);
     let mut rest = Vec::new();
     while rest.last().is_none_or(|kind| kind != "session.status_running") {
-        rest.push(stream.next().await.unwrap().kind().to_owned());
+        rest.push(next(&mut stream).await.unwrap().kind().to_owned());
     }
     let expected =
         ["user.custom_tool_result", "session.status_idle", "user.tool_result", "session.status_running"];
@@ -385,8 +388,8 @@ async fn row_14_a_turn_ends_idle_or_the_session_ends() {
     let deleted = stand.session();
     let mut stream = deleted.subscribe().unwrap();
     deleted.delete().unwrap();
-    assert_eq!(stream.next().await.unwrap().kind(), "session.deleted");
-    assert!(stream.next().await.is_none(), "the stream ends with the session");
+    assert_eq!(next(&mut stream).await.unwrap().kind(), "session.deleted");
+    assert!(next(&mut stream).await.is_none(), "the stream ends with the session");
     assert_eq!(stand.get(stand.api_key(), &format!("/v1/sessions/{}", deleted.id())).await.status, 404);
 }
 

@@ -7,7 +7,7 @@ use remuda::emulator::scenario::{Mismatch, Outcome, Scenario, Verdict};
 use remuda::emulator::{Event, Options, SessionHandle};
 use serde_json::{Value, json};
 
-use super::client::{PATIENCE, Stand, result};
+use super::client::{PATIENCE, Stand, next, result};
 
 /// Plays a scenario with a worker that answers each call with what `answer` returns for its command, and
 /// posts nothing for none.
@@ -19,7 +19,7 @@ async fn play(yaml: &str, answer: impl Fn(&Value) -> Option<&'static str>) -> (V
     let mut stream = session.subscribe().unwrap();
     let path = format!("/v1/sessions/{}/events", session.id());
     let serve = async {
-        while let Some(event) = stream.next().await {
+        while let Some(event) = next(&mut stream).await {
             let call = event.value();
             let command = &call["input"]["command"];
             let gated = call["evaluated_permission"] == "ask";
@@ -160,7 +160,7 @@ async fn a_worker_that_answers_what_is_not_its_own_fails_the_scenario() {
         let mut stream = session.subscribe().unwrap();
         let path = format!("/v1/sessions/{}/events", session.id());
         let call = loop {
-            let event = stream.next().await.unwrap();
+            let event = next(&mut stream).await.unwrap();
             if event.kind() == "agent.tool_use" {
                 break event;
             }
@@ -212,6 +212,30 @@ turns:
 }
 
 #[tokio::test]
+async fn a_scenario_fails_with_a_session_that_ends_before_it() {
+    let ends: [fn(&SessionHandle); 4] = [
+        |session| session.terminate().unwrap(),
+        |session| session.interrupt().unwrap(),
+        |session| session.archive().unwrap(),
+        |session| session.delete().unwrap(),
+    ];
+    let yaml = "name: long\nturns: [ { message: go, steps: [ { call: { tool: bash } } ] } ]";
+    for (n, end) in ends.into_iter().enumerate() {
+        let scenarios = vec![Scenario::parse("test", yaml).unwrap()];
+        let stand = Stand::new(Options { scenarios, ..Options::default() }).await;
+        let agent = stand.emulator.create_agent("scripted").unwrap();
+        let session = stand.emulator.create_scenario(&stand.environment.id, &agent, "long", &[]).unwrap();
+        let mut stream = session.subscribe().unwrap();
+        // Paused, so that it can be archived and deleted.
+        while next(&mut stream).await.unwrap().value()["stop_reason"]["type"] != "requires_action" {}
+        end(&session);
+        let verdict = session.wait_verdict(PATIENCE).await.unwrap();
+        let how = ["terminated", "interrupted", "archived", "deleted"][n];
+        assert!(failed(&verdict).got.ends_with(how), "{verdict:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_verdict_can_be_asked_for_over_http_even_of_a_deleted_session() {
     let stand = Stand::new(Options::default()).await;
     let agent = stand.emulator.create_agent("scripted").unwrap();
@@ -245,10 +269,9 @@ async fn the_shell_runs_each_line_and_replies_with_what_they_print() {
         if seen.last().is_some_and(|event| event["stop_reason"]["type"] == "end_turn") {
             break;
         }
-        let next =
-            tokio::time::timeout(PATIENCE, stream.next()).await.expect("the turn goes on").unwrap().value();
-        if !seen.iter().any(|event| event["id"] == next["id"]) {
-            seen.push(next);
+        let event = next(&mut stream).await.unwrap().value();
+        if !seen.iter().any(|known| known["id"] == event["id"]) {
+            seen.push(event);
         }
     }
     assert_eq!(answered, 2);

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::client::{PATIENCE, Stand};
+use super::client::{PATIENCE, Stand, next};
 
 /// A stream as it comes over the socket.
 struct Raw {
@@ -134,9 +134,9 @@ async fn a_slow_reader_is_cut_and_holds_up_nobody() {
     }
     assert_eq!(session.followers(), 0);
     for _ in 0..4 {
-        assert!(slow.next().await.is_some());
+        assert!(next(&mut slow).await.is_some());
     }
-    assert!(slow.next().await.is_none(), "it is told by the end of its stream");
+    assert!(next(&mut slow).await.is_none(), "it is told by the end of its stream");
 }
 
 #[tokio::test]

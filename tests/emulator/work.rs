@@ -52,10 +52,12 @@ async fn an_unacknowledged_offer_comes_back_after_the_age_the_poll_names() {
     assert_eq!(stand.poll().await, Value::Null, "neither is old enough");
     // A held poll wakes when the age is reached.
     let path = stand.work("/poll?block_ms=999&reclaim_older_than_ms=200");
+    let held = Instant::now();
     let again = stand.get(stand.key(), &path).await.json();
     assert_eq!(again["id"], offered["id"]);
+    assert!(held.elapsed() < Duration::from_millis(800), "woken at that age, not at the end of the poll");
     assert_eq!(again["state"], "queued");
-    let (work, _) = (again["id"].as_str().unwrap(), ());
+    let work = again["id"].as_str().unwrap();
     assert_eq!(stand.post(stand.key(), &stand.work(&format!("/{work}/ack")), json!({})).await.status, 200);
     let other = stand.get(stand.key(), &path).await.json();
     assert_eq!(other["data"]["id"], second.id().as_str(), "an acknowledged item is out of the queue");

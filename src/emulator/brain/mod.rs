@@ -107,6 +107,8 @@ impl Assigned {
     /// The turn that runs is being interrupted.
     pub(super) fn interrupted(&mut self) {
         match self {
+            // After its end a scenario expects nothing any more.
+            Self::Script(script) if script.verdict.is_final() => {}
             Self::Script(script) if script.interrupt == Interrupt::EndsTurn => script.advance(),
             _ => self.fail("the turn to run to its end".into(), "it was interrupted".into()),
         }

@@ -4,6 +4,8 @@
 //! (confirmations, answers, interrupts) is done by the same task, through the same functions that serve a
 //! client's request.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use remuda_actors::ids::CallId;
 use remuda_actors::tool::ToolResult;
@@ -31,23 +33,20 @@ impl From<TurnOver> for Stop {
 }
 
 /// Plays the turn `script` is at.
-pub(super) async fn play(mut stage: Stage, script: Script) -> Result<(), TurnOver> {
-    let Some(turn) = script.scenario.turns.get(script.turn) else {
-        stage.say(&format!("The scenario {} has come to its end.", script.scenario.name))?;
+pub(super) async fn play(mut stage: Stage, mut script: Script) -> Result<(), TurnOver> {
+    let scenario = Arc::clone(&script.scenario);
+    let Some(turn) = scenario.turns.get(script.turn) else {
+        stage.say(&format!("The scenario {} has come to its end.", scenario.name))?;
         return stage.rest(StopReason::EndTurn, |_| {});
     };
-    let mut script_now = script.clone();
-    let outcome = match play_steps(&mut stage, &mut script_now, turn).await {
+    let played = match play_steps(&mut stage, &mut script, turn).await {
         Ok(()) => end(&mut stage, turn.end).map_err(Stop::from),
         Err(stop) => Err(stop),
     };
-    match outcome {
-        Ok(()) => {}
-        Err(Stop::Over { planned: true }) => {}
-        Err(Stop::Over { planned: false }) => {
-            fail(&stage, None, "the turn to run to its end".into(), "it was interrupted".into());
-            return Err(TurnOver);
-        }
+    match played {
+        Ok(()) | Err(Stop::Over { planned: true }) => {}
+        // Whatever ended it has noted so.
+        Err(Stop::Over { planned: false }) => return Err(TurnOver),
         Err(Stop::Mismatch { call, expected, got }) => {
             let text = format!("Scenario failed: expected {expected}, got {got}");
             fail(&stage, call, expected, got);
@@ -56,9 +55,8 @@ pub(super) async fn play(mut stage: Stage, script: Script) -> Result<(), TurnOve
         }
     }
     join_all(turn.then.iter().map(|action| act(&stage, &script, action))).await;
-    let mut next = script;
-    next.turn += 1;
-    deliver(&stage, &next).await;
+    script.turn += 1;
+    deliver(&stage, &script).await;
     Ok(())
 }
 

@@ -93,7 +93,7 @@ pub(in crate::emulator) struct Turn {
 #[derive(Debug)]
 pub(in crate::emulator) struct SessionSetup {
     pub(in crate::emulator) environment: EnvironmentId,
-    pub(in crate::emulator) agent: Value,
+    pub(in crate::emulator) agent: Arc<Value>,
     pub(in crate::emulator) title: Value,
     pub(in crate::emulator) metadata: BTreeMap<String, String>,
     pub(in crate::emulator) resources: Vec<Value>,
@@ -108,7 +108,7 @@ pub(in crate::emulator) struct SessionSetup {
 pub(in crate::emulator) struct Session {
     pub(in crate::emulator) id: SessionId,
     pub(in crate::emulator) environment: EnvironmentId,
-    pub(in crate::emulator) agent: Value,
+    pub(in crate::emulator) agent: Arc<Value>,
     pub(in crate::emulator) title: Value,
     pub(in crate::emulator) metadata: BTreeMap<String, String>,
     pub(in crate::emulator) resources: Vec<Value>,

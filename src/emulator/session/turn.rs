@@ -154,6 +154,7 @@ impl Session {
         if self.is_terminated() {
             return;
         }
+        self.brain.session_over("terminated");
         self.close_pending(at, None);
         self.status = Status::Terminated;
         self.timing.ended_at = Some(at.now);

@@ -8,5 +8,4 @@ pub use machine::Lapse;
 
 pub(super) use lease::Timers;
 pub(super) use machine::{MIN_TTL, Policy};
-pub use queue::Subject;
-pub(super) use queue::WorkQueue;
+pub(super) use queue::{Subject, WorkQueue};

@@ -28,7 +28,7 @@ const MAX_WORKERS: usize = 10_000;
 
 /// What a work item is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub(in crate::emulator) enum Subject {
     /// A session.
     Session(SessionId),
     /// Something else, such as a `healthcheck`; workers run nothing for it.
