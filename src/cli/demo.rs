@@ -1,11 +1,12 @@
 //! `remuda demo`: three sessions at once, on a control plane of its own, with a transcript and figures.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use remuda_actors::ids::{CallId, SandboxId, SessionId};
 use remuda_actors::notice::Notice;
+use remuda_actors::ports::HandHealth;
 use remuda_actors::session::end::Outcome;
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
@@ -83,7 +84,9 @@ struct Figure {
     sandbox_start: Option<Duration>,
     thaws: Vec<Duration>,
     runs: BTreeMap<CallId, Duration>,
-    hand_rss: Option<u64>,
+    /// When calls that ask were allowed.
+    allowed: BTreeMap<CallId, Instant>,
+    hand: Option<HandHealth>,
     outcome: Option<Outcome>,
 }
 
@@ -144,7 +147,7 @@ async fn perform(stage: &Stage, figures: &mut Figures) -> Result<Vec<(String, Se
                     transcript.notice(&notice);
                     if let Notice::CallFinished { session, .. } = &notice
                         && let Some(figure) = figures.0.get(session)
-                        && let (None, Some(sandbox)) = (figure.hand_rss, &figure.sandbox)
+                        && let (None, Some(sandbox)) = (&figure.hand, &figure.sandbox)
                     {
                         let (look, session) = (stage.look(sandbox), session.clone());
                         looks.spawn(async move { (session, look.await) });
@@ -153,9 +156,15 @@ async fn perform(stage: &Stage, figures: &mut Figures) -> Result<Vec<(String, Se
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Err(Failure::say(Exit::GaveUp, "the tree ended")),
             },
-            Some((session, event)) = events.recv() => transcript.event(&session, &event),
+            Some((session, event)) = events.recv() => {
+                if event["type"] == "user.tool_confirmation" {
+                    let call = CallId::from(event["tool_use_id"].as_str().unwrap_or_default());
+                    figures.0.entry(session.clone()).or_default().allowed.insert(call, Instant::now());
+                }
+                transcript.event(&session, &event);
+            }
             Some(Ok((session, Some(health)))) = looks.join_next() => {
-                figures.0.entry(session).or_default().hand_rss = Some(health.rss_bytes);
+                figures.0.entry(session).or_default().hand = Some(health);
             }
         }
     }
@@ -172,7 +181,8 @@ fn close(figures: &Figures, sessions: &[(String, SessionHandle)]) -> bool {
         "resume",
         "calls",
         "tool overhead p50 / max",
-        "hand memory",
+        "hand: own memory",
+        "with program",
     ]);
     let mut failures = Vec::new();
     for (name, session) in sessions {
@@ -203,8 +213,9 @@ fn close(figures: &Figures, sessions: &[(String, SessionHandle)]) -> bool {
             figure.sandbox_start.map(short).unwrap_or_default(),
             spread(figure.thaws.clone()),
             figure.runs.len().to_string(),
-            spread(timing.map(|timing| overheads(&timing.calls, &figure.runs)).unwrap_or_default()),
-            figure.hand_rss.map(mebibytes).unwrap_or_default(),
+            spread(timing.map(|timing| overheads(&timing.calls, figure)).unwrap_or_default()),
+            figure.hand.as_ref().map(|hand| mebibytes(hand.private_bytes)).unwrap_or_default(),
+            figure.hand.as_ref().map(|hand| mebibytes(hand.rss_bytes)).unwrap_or_default(),
         ]);
     }
     anstream::println!();
@@ -221,15 +232,16 @@ fn close(figures: &Figures, sessions: &[(String, SessionHandle)]) -> bool {
 }
 
 /// What each call cost besides running. Calls that were made together run one after the other, so each begins
-/// when the one before it was answered.
+/// when the one before it was answered; one that asks begins when it was allowed.
 fn overheads<'a>(
     calls: impl IntoIterator<Item = &'a crate::emulator::CallTiming>,
-    runs: &BTreeMap<CallId, Duration>,
+    figure: &Figure,
 ) -> Vec<Duration> {
     let mut free = None;
     let costs = calls.into_iter().filter_map(|call| {
-        let (run, resolved) = (runs.get(&call.call)?, call.resolved_at?);
-        let began = free.map_or(call.emitted_at, |free| call.emitted_at.max(free));
+        let (run, resolved) = (figure.runs.get(&call.call)?, call.resolved_at?);
+        let began = [Some(call.emitted_at), free, figure.allowed.get(&call.call).copied()];
+        let began = began.into_iter().flatten().max()?;
         free = Some(resolved);
         Some(resolved.saturating_duration_since(began).saturating_sub(*run))
     });

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use process_wrap::std::{CommandWrap, ProcessSession};
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process_group, set_child_subreaper, wait,
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper, wait,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -126,6 +126,13 @@ impl Children {
         if self.registered.lock().contains_key(&leader) {
             // It may be dead and unreaped; then there is nobody to kill, which is what is wanted.
             let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+
+    /// Kills one process; nothing if it has been reaped.
+    pub(crate) fn kill(&self, child: Pid) {
+        if self.registered.lock().contains_key(&child) {
+            let _ = kill_process(child, Signal::KILL);
         }
     }
 

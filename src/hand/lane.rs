@@ -15,6 +15,7 @@
 //! Calls that change nothing: they run beside the lanes ([`calls`](super::calls)).
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -125,6 +126,7 @@ impl Lanes {
                     output: None,
                     shell: None,
                     lost: None,
+                    folder: None,
                 };
                 tokio::spawn(lane.work());
                 state.inboxes.insert(thread, inbox.clone());
@@ -186,22 +188,39 @@ impl State {
 /// Why a thread's shell is not there any more.
 #[derive(Clone, Copy, Debug)]
 enum Lost {
+    /// It ended by itself.
     Exited(Exit),
+    /// It was killed in the middle of a command.
+    Cut,
+    /// It was killed with everything it had started.
     Killed,
+    /// It was ended for the sake of another thread's.
     MadeRoom,
 }
 
 impl Lost {
     /// First line of the output of the next command.
-    fn note(self) -> String {
+    fn note(self, folder: Folder) -> String {
         let why = match self {
             Self::Exited(Exit::Code(code)) => format!("the previous one exited with status {code}"),
             Self::Exited(Exit::Signal(signal)) => format!("the previous one was killed by signal {signal}"),
+            Self::Cut => "the previous one was killed".to_owned(),
             Self::Killed => "the previous one was killed with everything it had started".to_owned(),
             Self::MadeRoom => "the previous one had been idle and made room for another thread's".to_owned(),
         };
-        format!("[this is a new shell: {why}; its working directory, variables and functions are lost]")
+        let lost = match folder {
+            Folder::Kept => "variables and functions are lost",
+            Folder::Lost => "working directory, variables and functions are lost",
+        };
+        format!("[this is a new shell: {why}; its {lost}]")
     }
+}
+
+/// Whether a new shell begins where the one before it was.
+#[derive(Clone, Copy, Debug)]
+enum Folder {
+    Kept,
+    Lost,
 }
 
 #[derive(Debug)]
@@ -213,6 +232,8 @@ struct Lane {
     output: Option<Output>,
     shell: Option<(Shell, OwnedSemaphorePermit)>,
     lost: Option<Lost>,
+    /// Where the next shell begins, if not in the working directory.
+    folder: Option<PathBuf>,
 }
 
 impl Lane {
@@ -262,8 +283,8 @@ impl Lane {
     }
 
     async fn run(&mut self, command: &str, limit: Duration, limits: &Limits) -> Result<ToolResult, String> {
-        self.ensure_shell().await?;
-        let note = self.lost.take();
+        let folder = self.ensure_shell().await?;
+        let note = self.lost.take().map(|lost| lost.note(folder));
         let (Some((shell, _)), Some(output)) = (&mut self.shell, &mut self.output) else {
             return Err("the shell could not be used".to_owned());
         };
@@ -272,25 +293,25 @@ impl Lane {
         match ended {
             Ended::Status(_) => self.lanes.mark(&self.thread, Some(Instant::now())),
             Ended::Exited(exit) => self.lose(Lost::Exited(exit)).await,
-            Ended::TimedOut(_) | Ended::Cancelled | Ended::Endless => self.lose(Lost::Killed).await,
+            Ended::TimedOut(_) | Ended::Cancelled | Ended::Endless => self.lose(Lost::Cut).await,
         }
         // Only now, so that the last words of the killed are in it.
         let mut text = self.output.as_mut().map(Output::take).unwrap_or_default();
-        if let Some(lost) = note {
-            text = if text.is_empty() { lost.note() } else { format!("{}\n{text}", lost.note()) };
+        if let Some(note) = note {
+            text = if text.is_empty() { note } else { format!("{note}\n{text}") };
         }
         Ok(answer(text, ended, &limits.cancel.why()))
     }
 
-    /// Starts a shell if there is none.
-    async fn ensure_shell(&mut self) -> Result<(), String> {
+    /// Starts a shell if there is none, in the folder where the last one was cut.
+    async fn ensure_shell(&mut self) -> Result<Folder, String> {
         if let Some((shell, _)) = &mut self.shell
             && let Some(exit) = shell.ended()
         {
             self.lose(Lost::Exited(exit)).await;
         }
         if self.shell.is_some() {
-            return Ok(());
+            return Ok(Folder::Kept);
         }
         let Some(permit) = self.lanes.room().await else {
             return Err(format!("all {MAX_SHELLS} shells of this sandbox are busy; try again later"));
@@ -304,21 +325,30 @@ impl Lane {
         if self.output.is_none() {
             self.output = Some(Output::new().map_err(failed)?);
         }
-        let Some(output) = &self.output else { return Ok(()) };
-        let shell =
-            Shell::spawn(&sandbox.children, workdir, &sandbox.environment, sandbox.max_processes, output)
-                .map_err(failed)?;
+        let Some(output) = &self.output else { return Ok(Folder::Lost) };
+        let kept = self.folder.take();
+        let begin = |folder: &Path| {
+            Shell::spawn(&sandbox.children, folder, &sandbox.environment, sandbox.max_processes, output)
+        };
+        // It may have become a folder that cannot be entered.
+        let there = kept.and_then(|folder| begin(&folder).ok());
+        let (shell, folder) = match there {
+            Some(shell) => (shell, Folder::Kept),
+            None => (begin(workdir).map_err(failed)?, Folder::Lost),
+        };
         let seat = Seat { pid: shell.pid(), idle_since: None };
         self.lanes.0.state.lock().shells.insert(self.thread.clone(), seat);
         self.shell = Some((shell, permit));
-        Ok(())
+        Ok(folder)
     }
 
-    /// Lets go of the shell. Its jobs end with it only when it is killed: nobody asked for their end else.
+    /// Lets go of the shell. Jobs of earlier commands end with it only when it is killed with everything: nobody
+    /// asked for their end else.
     async fn lose(&mut self, lost: Lost) {
         let Some((shell, permit)) = self.shell.take() else { return };
         match lost {
             Lost::Exited(_) => drop(shell),
+            Lost::Cut => self.folder = shell.cut().await,
             Lost::Killed => shell.kill().await,
             Lost::MadeRoom => shell.close().await,
         }
@@ -345,6 +375,9 @@ async fn printed(output: &mut Option<Output>) {
     }
 }
 
+/// What becomes of a shell whose command is cut.
+const CUT: &str = "the shell and what this call had started were killed, jobs of earlier calls were not";
+
 /// The answer to a command that printed `text`.
 fn answer(mut text: String, ended: Ended, why: &Why) -> ToolResult {
     let last_line = match ended {
@@ -354,20 +387,15 @@ fn answer(mut text: String, ended: Ended, why: &Why) -> ToolResult {
         Ended::Exited(Exit::Signal(signal)) => format!("bash: the shell was killed by signal {signal}"),
         Ended::TimedOut(limit) => {
             let seconds = limit.as_secs_f64();
-            format!(
-                "bash: bash command timed out after {seconds:?}s; the shell and all it had started, background jobs too, were killed"
-            )
+            format!("bash: bash command timed out after {seconds:?}s; {CUT}")
         }
         Ended::Cancelled => {
-            format!(
-                "bash: the call was cancelled{why}; the shell and all it had started, background jobs too, were killed"
-            )
+            format!("bash: the call was cancelled{why}; {CUT}")
         }
-        Ended::Endless => {
-            "bash: the command has no end: a quote, here-document or block in it is not closed, or it read \
-             the shell's own input; the shell and all it had started, background jobs too, were killed"
-                .to_owned()
-        }
+        Ended::Endless => format!(
+            "bash: the command has no end: a quote, here-document or block in it is not closed, or it read the \
+             shell's own input; {CUT}"
+        ),
     };
     if !text.is_empty() {
         text.push('\n');

@@ -45,7 +45,12 @@ impl Hand for HandClient {
 
     async fn health(&self) -> Result<HandHealth, HandError> {
         let health = Self::health(self).await?;
-        Ok(HandHealth { running: health.running, background: health.background, rss_bytes: health.rss_bytes })
+        Ok(HandHealth {
+            running: health.running,
+            background: health.background,
+            rss_bytes: health.rss_bytes,
+            private_bytes: health.private_bytes,
+        })
     }
 }
 

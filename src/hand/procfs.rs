@@ -1,6 +1,6 @@
 //! What `/proc` says about the processes around the hand.
 //!
-//! Two questions are asked of it: who belongs to a shell's session (to kill them all), and which
+//! Two questions are asked of it: who belongs to a shell's session (to kill them, all or the latest), and which
 //! descendants of the hand are alive (to know whether something still works in the background).
 //!
 //! # Not here
@@ -9,7 +9,9 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Passes over `/proc` that [`kill_session`] makes at most. Each pass ends what the last one left or what
 /// was forked meanwhile; only a fork bomb needs more than three, and limits on processes are the
@@ -66,6 +68,23 @@ fn processes() -> io::Result<Vec<Process>> {
 pub(crate) fn kill_session(leader: Pid) -> io::Result<()> {
     let session = leader.as_raw_nonzero().get();
     kill_all(|all| all.iter().filter(|process| process.session == session).copied().collect())
+}
+
+/// The present moment, in the ticks in which `/proc` tells when a process was started.
+pub(crate) fn now() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let (seconds, nanoseconds) =
+        (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    let per_second = clock_ticks_per_second();
+    seconds * per_second + nanoseconds * per_second / 1_000_000_000
+}
+
+/// Kills every process of the session `leader` started that came up at `since` or later, until none is left.
+/// Ticks are 10 ms long, so what came up just before may be among them.
+pub(crate) fn kill_session_since(leader: Pid, since: u64) -> io::Result<()> {
+    let session = leader.as_raw_nonzero().get();
+    let chosen = |process: &&Process| process.session == session && process.started >= since;
+    kill_all(|all| all.iter().filter(chosen).copied().collect())
 }
 
 /// Kills every descendant of this process, until none is left.
@@ -132,11 +151,22 @@ pub(crate) fn background(shells: &[Pid], busy: &[Pid]) -> io::Result<u32> {
     Ok(u32::try_from(counted.count()).unwrap_or(u32::MAX))
 }
 
-/// Resident memory of this process, in bytes; 0 where `/proc` does not tell.
-pub(crate) fn resident_bytes() -> u64 {
+/// Memory of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// What is resident, in bytes; 0 where `/proc` does not tell.
+    pub(crate) resident: u64,
+    /// What of it is not shared with a file, in bytes.
+    pub(crate) private: u64,
+}
+
+/// How much memory this process holds.
+pub(crate) fn memory() -> Memory {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
+    let mut pages = statm.split(' ').skip(1).map(|pages| pages.parse::<u64>().unwrap_or(0));
+    let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    let size = rustix::param::page_size() as u64;
+    Memory { resident: resident * size, private: resident.saturating_sub(shared) * size }
 }
 
 #[cfg(test)]
@@ -166,6 +196,7 @@ mod tests {
     fn this_process_is_seen() {
         let own = getpid().as_raw_nonzero().get();
         assert!(processes().unwrap().iter().any(|process| process.pid == own));
-        assert!(resident_bytes() > 0);
+        let memory = memory();
+        assert!(memory.private > 0 && memory.resident > memory.private);
     }
 }

@@ -114,6 +114,8 @@ pub struct Health {
     pub background: u32,
     /// Resident memory of the hand itself, in bytes.
     pub rss_bytes: u64,
+    /// The part of it that is not the program's own file, which all hands of a host share; in bytes.
+    pub private_bytes: u64,
 }
 
 /// Body of every refusal.

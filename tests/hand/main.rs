@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected has failed")]
 
 mod confinement;
-mod figures;
 mod fixture;
 mod journal;
 mod processes;

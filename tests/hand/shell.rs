@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::fixture::{Hand, Options, bash, bounded, request};
 
-const KILLED: &str = "the shell and all it had started, background jobs too, were killed";
+const KILLED: &str = "the shell and what this call had started were killed, jobs of earlier calls were not";
 
 #[tokio::test]
-async fn a_timeout_keeps_the_output_so_far_and_kills_everything() {
+async fn a_timeout_keeps_the_output_so_far_and_kills_everything_the_call_started() {
     let hand = Hand::start();
     // Orphans, and with job control a job in a process group of its own.
     let command = "sleep 1234 & (sleep 1235 & sleep 1236) & set -m; sleep 1238 & set +m; \
@@ -27,11 +27,44 @@ async fn a_timeout_keeps_the_output_so_far_and_kills_everything() {
 }
 
 #[tokio::test]
-async fn a_job_of_an_earlier_call_dies_with_its_shell_and_a_daemon_does_not() {
+async fn a_cut_call_costs_neither_the_jobs_of_earlier_ones_nor_the_place() {
+    let hand = Hand::start();
+    hand.output("mkdir -p a/b; (until [ -e go ]; do sleep 0.01; done; echo served) & cd a/b").await;
+    // Jobs are told from what the call started by their age, in ticks of 10 ms.
+    hand.output("sleep 0.05").await;
+    let cut = hand.tool("bash", json!({"command": "sleep 4324 & sleep 4325", "timeout_ms": 100})).await;
+    assert!(cut.is_error);
+    let text = hand.bash("pwd | sed 's#.*/##'; pgrep -c -f 'sleep 432[45]'").await.text();
+    let note = "[this is a new shell: the previous one was killed; its variables and functions are lost]";
+    assert_eq!(text, format!("{note}\nb\n0"));
+    hand.write("go", "");
+    let heard = async {
+        loop {
+            let text = hand.output("sleep 0.02").await;
+            if !text.is_empty() {
+                return text;
+            }
+        }
+    };
+    assert_eq!(bounded(heard).await, "served", "the job of the first call goes on and is heard");
+}
+
+#[tokio::test]
+async fn a_place_that_is_gone_is_said_to_be_lost() {
+    let hand = Hand::start();
+    hand.output("mkdir gone; cd gone").await;
+    hand.tool("bash", json!({"command": "rmdir ../gone; sleep 60", "timeout_ms": 100})).await;
+    let text = hand.bash("pwd").await.text();
+    let note = "[this is a new shell: the previous one was killed; its working directory, variables and functions are lost]";
+    assert_eq!(text, format!("{note}\n{}", hand.workdir.display()));
+}
+
+#[tokio::test]
+async fn a_restart_ends_jobs_but_not_what_left_the_session() {
     let hand = Hand::start();
     hand.output("sleep 4321 & setsid sleep 4322 >/dev/null 2>&1 & echo $! >daemon").await;
     assert_eq!(hand.client.health().await.unwrap().background, 2);
-    hand.tool("bash", json!({"command": "sleep 9", "timeout_ms": 100})).await;
+    hand.tool("bash", json!({"restart": true})).await;
     assert_eq!(hand.client.health().await.unwrap().background, 1);
     hand.output("kill -9 $(cat daemon)").await;
     hand.eventually("! kill -0 $(cat daemon)").await;

@@ -74,13 +74,13 @@ const BETTER: [(&str, usize, bool, &str); 8] = [
         "bash_timeout_state",
         1,
         true,
-        "bash: bash command timed out after 0.3s; the shell and all it had started, background jobs too, were killed",
+        "bash: bash command timed out after 0.3s; the shell and what this call had started were killed, jobs of earlier calls were not",
     ),
     (
         "bash_timeout_state",
         2,
         false,
-        "[this is a new shell: the previous one was killed with everything it had started; its working directory, variables and functions are lost]\n[]",
+        "[this is a new shell: the previous one was killed; its variables and functions are lost]\n[]",
     ),
     (
         "bash_syntax",

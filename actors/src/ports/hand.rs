@@ -76,6 +76,8 @@ pub struct HandHealth {
     pub background: u32,
     /// Resident memory of the hand, in bytes.
     pub rss_bytes: u64,
+    /// The part of it that it shares with no other hand, in bytes.
+    pub private_bytes: u64,
 }
 
 /// Why a hand did not do what it was asked.

@@ -290,7 +290,7 @@ impl Hand for FakeHand {
             let calls = world.sandboxes.get(&self.sandbox).map(|sandbox| &sandbox.calls);
             let running = calls.into_iter().flatten().filter(|(_, call)| call.done.borrow().is_none());
             let running = running.map(|(id, _)| id.clone()).collect();
-            Ok(HandHealth { running, background: 0, rss_bytes: 0 })
+            Ok(HandHealth { running, background: 0, rss_bytes: 0, private_bytes: 0 })
         };
         self.faults.around("health", health).await
     }

@@ -128,11 +128,10 @@ impl Service {
 
     async fn health(&self) -> Result<Response<Body>, Error> {
         let (shells, busy) = self.calls.lanes().shells();
-        let looked = tokio::task::spawn_blocking(move || {
-            (procfs::background(&shells, &busy), procfs::resident_bytes())
-        });
+        let looked =
+            tokio::task::spawn_blocking(move || (procfs::background(&shells, &busy), procfs::memory()));
         let internal = |message: String| Error::new(ErrorCode::Internal, message);
-        let (background, rss_bytes) = looked.await.map_err(|error| internal(error.to_string()))?;
+        let (background, memory) = looked.await.map_err(|error| internal(error.to_string()))?;
         let background = background.map_err(|error| internal(format!("could not read /proc: {error}")))?;
         let health = Health {
             protocol: PROTOCOL,
@@ -140,7 +139,8 @@ impl Service {
             uptime_ms: u64::try_from(self.ready.elapsed().as_millis()).unwrap_or(u64::MAX),
             running: self.calls.live(),
             background,
-            rss_bytes,
+            rss_bytes: memory.resident,
+            private_bytes: memory.private,
         };
         Ok(json(StatusCode::OK, &health))
     }

@@ -15,7 +15,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Socket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub(crate) struct Shell {
     control: UnixStream,
     /// Its own end, kept to see how much of the script it has not read yet.
     far_end: Socket,
+    /// When the last command began, in the ticks of `/proc`.
+    begun: u64,
 }
 
 /// How a command ended.
@@ -110,6 +112,7 @@ impl Shell {
             exit: child.exit,
             control: UnixStream::from_std(near_end)?,
             far_end,
+            begun: 0,
         })
     }
 
@@ -138,6 +141,7 @@ impl Shell {
     /// None: the shell would still be busy. Cancel through `limits`.
     pub(crate) async fn run(&mut self, command: &str, output: &mut Output, limits: &Limits) -> Ended {
         let frame = Frame::new(command);
+        self.begun = procfs::now();
         let Self { exit, control, far_end, .. } = self;
         let (mut hear, mut say) = control.split();
         let mut writing = pin!(say.write_all(frame.script()));
@@ -190,11 +194,23 @@ impl Shell {
 
     /// Lets the shell end by itself, as at the end of a script; its jobs go on.
     pub(crate) async fn close(self) {
-        let Self { children, pid, mut exit, control, far_end } = self;
+        let Self { children, pid, mut exit, control, far_end, .. } = self;
         drop((control, far_end));
         if timeout(KILL_GRACE, exited(&mut exit)).await.is_err() {
             children.kill_group(pid);
         }
+    }
+
+    /// Kills the shell in the middle of a command, with what that command started and is still in its session;
+    /// jobs of earlier commands go on. Returns the folder it was in, if that can be told.
+    pub(crate) async fn cut(mut self) -> Option<PathBuf> {
+        let folder = std::fs::read_link(format!("/proc/{}/cwd", self.pid)).ok();
+        // The shell first: it must not go on with the rest of the command.
+        self.children.kill(self.pid);
+        let (pid, begun) = (self.pid, self.begun);
+        drop(tokio::task::spawn_blocking(move || procfs::kill_session_since(pid, begun)).await);
+        drop(timeout(KILL_GRACE, self.exited()).await);
+        folder.filter(|folder| folder.is_dir())
     }
 
     /// Kills the shell and everything it started that is still in its session.

@@ -1,10 +1,20 @@
-//! What the hand costs. Run with `cargo test --release --test hand -- --ignored --nocapture figures`.
+//! What the hand costs: `cargo bench --bench hand`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a measurement that meets the unexpected has failed"
+)]
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::fixture::Hand;
+#[expect(dead_code, reason = "the tests use the rest")]
+#[path = "../tests/hand/fixture.rs"]
+mod fixture;
+
+use fixture::Hand;
 
 /// Rounds of each measurement.
 const ROUNDS: usize = 2_000;
@@ -14,14 +24,17 @@ fn percentile(times: &mut [Duration], hundredths: usize) -> Duration {
     times[(times.len() - 1) * hundredths / 100]
 }
 
-#[tokio::test]
-#[ignore = "measures, and asserts nothing"]
-async fn figures_of_the_hand() {
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
     let start = Instant::now();
     let hand = Hand::start();
     println!("process start to ready, through a shell: {:?}", start.elapsed());
     let health = hand.client.health().await.unwrap();
-    println!("resident when ready: {} KiB", health.rss_bytes / 1024);
+    println!(
+        "resident when ready: {} KiB, {} KiB of it its own",
+        health.rss_bytes / 1024,
+        health.private_bytes / 1024
+    );
 
     hand.bash("true").await;
     let mut times = Vec::new();
