@@ -76,15 +76,21 @@ fn bind(from: &Path, to: &Path, flags: MountFlags) -> io::Result<()> {
 
 /// Restricts a mount and all those below it. A remount must repeat the flags that a mount has, since a user
 /// namespace may not take any off.
+///
+/// Mounts are listed by their absolute paths, but reached from here: the folders above this one may be closed
+/// to whoever the sandbox runs as.
 fn restrict(target: &Path, flags: MountFlags) -> io::Result<()> {
-    let target = fs::canonicalize(target)?;
+    let here = std::env::current_dir()?;
+    let target = target.strip_prefix(".").unwrap_or(target);
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     for line in mounts.lines() {
         let mut fields = line.split(' ');
         let (Some(point), Some(options)) = (fields.nth(4), fields.next()) else { continue };
         let point = unescape(point);
-        if point.starts_with(&target) {
-            mount_remount(&point, MountFlags::BIND | flags | flags_of(options), "")?;
+        if let Ok(point) = point.strip_prefix(&here)
+            && point.starts_with(target)
+        {
+            mount_remount(point, MountFlags::BIND | flags | flags_of(options), "")?;
         }
     }
     Ok(())

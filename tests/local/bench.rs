@@ -30,6 +30,7 @@ impl Bench {
 
     pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
+
         let mut options = Options {
             dir: dir.path().join("sandboxes"),
             program: PathBuf::from(env!("CARGO_BIN_EXE_remuda-hand")),
@@ -45,6 +46,11 @@ impl Bench {
             limits: Limits::default(),
         };
         change(&mut options);
+        // As a state directory is: closed to everyone but its owner, whom the sandboxes are not. Without
+        // isolation they have to get through.
+        let mode = if options.isolation == Isolation::None { 0o711 } else { 0o700 };
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(dir.path(), mode).expect("it is ours");
         let provider = Arc::new(LocalProvider::new(options.clone()).expect("a provider"));
         Self { provider, dir, options, made: std::sync::Mutex::default() }
     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use remuda::launch::Isolation;
-use remuda_actors::ports::{ProviderError, SandboxProvider, SandboxSpec};
+use remuda::launch::{Isolation, Limits, Network};
+use remuda::providers::local::{LocalProvider, Options};
+use remuda_actors::ports::{OwnerId, ProviderError, SandboxProvider, SandboxSpec};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::bench::{Bench, Sandbox, request};
@@ -157,6 +158,28 @@ async fn what_cannot_start_is_cleared_away_and_says_why() {
     let odd = SandboxSpec { id: ".hidden".into(), ..spec };
     let refused = bench.provider.create(&odd).await.expect_err("it has no such name");
     assert!(matches!(refused, ProviderError::Refused { .. }), "{refused}");
+}
+
+#[test]
+fn a_folder_that_sandboxes_cannot_get_to_is_refused_at_the_start() {
+    if !rustix::process::geteuid().is_root() {
+        // They then run as we do, and we get everywhere they have to.
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(dir.path(), closed).expect("it is ours");
+    let refused = LocalProvider::new(Options {
+        dir: dir.path().join("sandboxes"),
+        program: "/bin/false".into(),
+        arguments: Vec::new(),
+        owner: OwnerId::new("test"),
+        isolation: Isolation::None,
+        network: Network::None,
+        limits: Limits::default(),
+    });
+    let said = refused.expect_err("nobody gets through").to_string();
+    assert!(said.contains(&dir.path().display().to_string()) && said.contains("chmod o+x"), "{said}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn passes(language: Worker, options: Options) {
     let emulator = Emulator::start(options).await.unwrap();
-    let client = script(language, "client")
+    let client = script(language, "client", &[])
         .env("ANTHROPIC_BASE_URL", emulator.url())
         .env("ANTHROPIC_API_KEY", emulator.api_key())
         .stdout(Stdio::piped())

@@ -27,7 +27,7 @@ turns:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_bring_skills_and_keep_memories() {
-    for worker in Worker::ALL {
+    for worker in Worker::OFFICIAL {
         let home = tempfile::tempdir().unwrap();
         let memory_root = home.path().join("memory").to_str().unwrap().to_owned();
         let scenario = Scenario::parse("resources", SCENARIO).unwrap();
@@ -101,7 +101,7 @@ async fn workers_bring_skills_and_keep_memories() {
         let law = call(format!("{}?view=full", stores[1].1), None).await;
         assert_eq!(law["data"][0]["content"], "be kind");
         assert_eq!(emulator.log().of(Operation::DownloadSkill).len(), 1);
-        drop(process);
+        process.end().await;
         emulator.shutdown().await;
     }
 }

@@ -30,7 +30,8 @@ pub(crate) async fn serve_all(worker: Worker) -> Vec<(String, Vec<Entry>)> {
     let environment = emulator.create_environment(worker.name()).unwrap();
     let agent = emulator.create_agent("official").unwrap();
     let workdir = tempfile::tempdir().unwrap();
-    let path = workdir.path().to_str().unwrap().to_owned();
+    let path = worker.workspace(workdir.path());
+    names.retain(|name| worker.serves(name));
     // All at once, so that the worker never finds the queue empty and pauses.
     let sessions: Vec<_> = names
         .iter()
@@ -71,7 +72,7 @@ pub(crate) async fn serve_all(worker: Worker) -> Vec<(String, Vec<Entry>)> {
             "{record:?}"
         );
     }
-    drop(process);
+    process.end().await;
     emulator.shutdown().await;
     keep(worker, &transcripts);
     transcripts
@@ -133,7 +134,8 @@ async fn every_worker_passes_every_scenario_and_leaves_the_same_transcript() {
             reference = Some(transcripts);
             continue;
         };
-        for ((name, expected), (_, got)) in reference.iter().zip(&transcripts) {
+        for (name, got) in &transcripts {
+            let (_, expected) = reference.iter().find(|(served, _)| served == name).expect("all are served");
             pretty_equal(name, worker, &comparable(expected), &comparable(got));
         }
     }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use remuda::emulator::scenario::Scenario;
 use remuda::emulator::{Emulator, FaultAction, FaultRule, Operation, Options, SessionHandle};
-use tokio::process::Child;
 
 use super::scenarios;
-use super::workers::{Mode, Worker};
+use super::workers::{Mode, Process, Worker};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -30,7 +29,7 @@ async fn serve(
     worker: Worker,
     scenario: &str,
     rules: Vec<FaultRule>,
-) -> (Emulator, SessionHandle, Child, tempfile::TempDir) {
+) -> (Emulator, SessionHandle, Process, tempfile::TempDir) {
     let mut scenarios = scenarios::all();
     scenarios.push(Scenario::parse("waiting", WAITING).unwrap());
     let options = Options { scenarios, lease_ttl: Duration::from_secs(2), ..Options::default() };
@@ -41,7 +40,7 @@ async fn serve(
     let environment = emulator.create_environment("trouble").unwrap();
     let agent = emulator.create_agent("official").unwrap();
     let workdir = tempfile::tempdir().unwrap();
-    let path = workdir.path().to_str().unwrap().to_owned();
+    let path = worker.workspace(workdir.path());
     let session = emulator.create_scenario(&environment.id, &agent, scenario, &[("WORKDIR", &path)]).unwrap();
     let variables = [
         ("ANTHROPIC_BASE_URL", emulator.url()),
@@ -73,7 +72,7 @@ async fn lost_answers_cut_streams_and_refusals_do_not_show_in_the_result() {
         let verdict = verdict.unwrap_or_else(|| panic!("{worker:?}: {:?}", session.transcript(&[])));
         assert!(verdict.passed(), "{worker:?}: {verdict:?}");
         session.wait_released(PATIENCE).await.expect("the worker lets go");
-        drop(process);
+        process.end().await;
         emulator.shutdown().await;
     }
 }
@@ -100,7 +99,7 @@ async fn a_worker_that_loses_its_lease_stops_nothing() {
         assert!(stops.is_empty(), "{worker:?}: {stops:?}");
         let verdict = session.wait_verdict(PATIENCE).await.expect("the scenario ends");
         assert!(verdict.passed(), "{worker:?}: {verdict:?}");
-        drop(process);
+        process.end().await;
         emulator.shutdown().await;
     }
 }

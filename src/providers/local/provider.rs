@@ -59,6 +59,30 @@ pub enum SetupError {
         #[source]
         source: io::Error,
     },
+    /// Sandboxes could not get to their folders.
+    #[error(
+        "without isolation, sandboxes run as users of their own, who cannot get through {}: open it with \
+         `chmod o+x`, or choose another state directory", path.display()
+    )]
+    Closed {
+        /// The folder that lets nobody through.
+        path: PathBuf,
+    },
+}
+
+impl SetupError {
+    /// Sandboxes without isolation reach their folders the way every program does, under an id of their own.
+    fn check_reachable(options: &Options) -> Result<(), Self> {
+        if options.isolation != Isolation::None || !rustix::process::geteuid().is_root() {
+            return Ok(());
+        }
+        let is_closed =
+            |folder: &&Path| fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 == 0);
+        match options.dir.ancestors().find(is_closed) {
+            Some(closed) => Err(Self::Closed { path: closed.to_owned() }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Makes sandboxes on this host.
@@ -91,6 +115,7 @@ impl LocalProvider {
             Ok(())
         };
         prepare().map_err(|source| SetupError::Folder { path: options.dir.clone(), source })?;
+        SetupError::check_reachable(&options)?;
         let hierarchies = Hierarchies::find(options.owner.as_str());
         tracing::debug!(cgroups = hierarchies.describe(), "local sandboxes are set up");
         Ok(Self { options, hierarchies, choosing: tokio::sync::Mutex::new(()) })
