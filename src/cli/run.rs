@@ -24,9 +24,6 @@ use crate::report::{Exit, Failure};
 use crate::shutdown::Signals;
 use crate::state_dir::StateDir;
 
-/// How long the queue may take to answer for the first time before the process gives up.
-const FIRST_ANSWER: Duration = Duration::from_secs(30);
-
 /// Where the key is taken from if no file is named.
 const KEY_VARIABLE: &str = "ANTHROPIC_ENVIRONMENT_KEY";
 
@@ -73,6 +70,11 @@ pub(super) struct RunArguments {
     /// Longest time of one tool call, whatever its own limits say.
     #[arg(long, value_name = "TIME", default_value = "150s", value_parser = humantime::parse_duration)]
     call_timeout: Duration,
+
+    /// How long the control plane may take to answer for the first time before the process gives up; later it
+    /// is asked for ever.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    start_timeout: Duration,
 
     /// How long sessions may take to finish their turn when the process is told to stop.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
@@ -152,11 +154,11 @@ pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
         journal: Arc::new(Volatile),
     };
     let settings = settings(&arguments, &state_dir, environment);
-    let grace = arguments.grace;
-    super::runtime()?.block_on(serve(ports, settings, grace))
+    super::runtime()?.block_on(serve(ports, settings, &arguments))
 }
 
-async fn serve(ports: Ports, settings: Settings, grace: Duration) -> Result<Exit, Failure> {
+async fn serve(ports: Ports, settings: Settings, arguments: &RunArguments) -> Result<Exit, Failure> {
+    let grace = arguments.grace;
     let environments = settings.environments.clone();
     let mut signals = Signals::listen().map_err(|error| {
         Failure::new(Exit::GaveUp, anyhow::Error::new(error).context("could not listen for signals"))
@@ -171,7 +173,7 @@ async fn serve(ports: Ports, settings: Settings, grace: Duration) -> Result<Exit
             ended.map_err(|error| Failure::new(Exit::GaveUp, error))?;
             return Ok(Exit::Clean);
         }
-        refused = watch(notices, environments.len()) => Some(refused),
+        refused = watch(notices, environments.len(), arguments.start_timeout) => Some(refused),
     };
     tracing::info!(grace = ?grace, "draining");
     let drained = tokio::select! {
@@ -198,8 +200,8 @@ async fn serve(ports: Ports, settings: Settings, grace: Duration) -> Result<Exit
 }
 
 /// Waits until there is nothing left to serve: every queue refuses us, or none has answered for the first time.
-async fn watch(mut notices: Receiver<Notice>, queues: usize) -> Failure {
-    let deadline = tokio::time::sleep(FIRST_ANSWER);
+async fn watch(mut notices: Receiver<Notice>, queues: usize, start_timeout: Duration) -> Failure {
+    let deadline = tokio::time::sleep(start_timeout);
     tokio::pin!(deadline);
     let (mut reached, mut refused, mut last) = (false, 0, None);
     loop {

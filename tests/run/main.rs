@@ -1,0 +1,10 @@
+//! The `remuda` command as its users meet it: processes, signals, exit codes, words.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected has failed")]
+
+mod bench;
+mod demo;
+mod ending;
+mod refusals;
+mod secrets;
+mod serving;
