@@ -307,5 +307,4 @@ fn canonicalize(path: &Path) -> Result<PathBuf, PathError> {
 }
 
 #[cfg(test)]
-#[path = "confine_tests.rs"]
 mod tests;

@@ -31,7 +31,11 @@ impl Bench {
     /// With these scenarios, by name and text.
     pub(crate) async fn playing(scenarios: &[(&str, &str)]) -> Self {
         let scenarios = scenarios.iter().map(|(name, text)| Scenario::parse(name, text).unwrap());
-        let options = Options { scenarios: scenarios.collect(), ..Options::default() };
+        Self::with(Options { scenarios: scenarios.collect(), ..Options::default() }).await
+    }
+
+    /// With an emulator of its own making.
+    pub(crate) async fn with(options: Options) -> Self {
         let emulator = Emulator::start(options).await.unwrap();
         let environment = emulator.create_environment("tests").unwrap();
         let agent = emulator.create_agent("tester").unwrap();

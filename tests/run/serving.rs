@@ -1,6 +1,6 @@
 //! Sessions that are served, also when something odd comes along.
 
-use remuda::emulator::{CallRequest, FaultAction, FaultRule, Injection, Operation, StopReason};
+use remuda::emulator::{CallRequest, FaultAction, FaultRule, Injection, Operation, Options, StopReason};
 use serde_json::json;
 
 use crate::bench::{Bench, PATIENCE, until};
@@ -121,7 +121,9 @@ async fn an_interrupt_ends_the_running_call_and_the_session_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_request_ends_the_session() {
-    let bench = Bench::new().await;
+    // The next beat brings the word, so the leases here ask for a quick one.
+    let lease_ttl = std::time::Duration::from_secs(2);
+    let bench = Bench::with(Options { lease_ttl, ..Options::default() }).await;
     let running = bench.run(&[]);
     let session = bench.session();
     let work = session.live_work().unwrap();
@@ -138,7 +140,6 @@ async fn a_stop_request_ends_the_session() {
         .await
         .unwrap();
     assert!(stop.status().is_success());
-    // The next beat, at most 30 s from the last, brings the word.
     session.wait_released(PATIENCE).await.expect("it is stopped");
     let stops = bench.emulator.log().of(Operation::Stop);
     assert_eq!(stops.last().unwrap().json(), json!({"force": true}));

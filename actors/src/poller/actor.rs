@@ -1,4 +1,4 @@
-//! The shell around one queue's [machine](super::machine).
+//! The shell around one queue's [machine].
 
 use std::sync::Arc;
 use std::time::Duration;

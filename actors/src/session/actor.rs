@@ -1,4 +1,4 @@
-//! The shell around one session's [machine](super::machine).
+//! The shell around one session's [machine].
 //!
 //! Owns the session's requests, timers and event stream as tasks that answer with messages, and supervises
 //! its sandbox actor. It keeps nothing that its successor would miss: that is in the ledger.

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::index::*;
 use super::*;
 
 fn stored(text: &str) -> Stored {
