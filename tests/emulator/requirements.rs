@@ -19,7 +19,7 @@ fn bash(command: &str) -> CallRequest {
 }
 
 #[tokio::test]
-async fn row_01_an_empty_poll_is_the_literal_null_and_is_held_for_block_ms() {
+async fn requirement_01_an_empty_poll_is_the_literal_null_and_is_held_for_block_ms() {
     let stand = stand().await;
     for path in ["/poll", "/poll?block_ms=150"] {
         let before = Instant::now();
@@ -37,7 +37,7 @@ async fn row_01_an_empty_poll_is_the_literal_null_and_is_held_for_block_ms() {
 }
 
 #[tokio::test]
-async fn row_02_unknown_queries_headers_versions_and_accepts_do_not_matter() {
+async fn requirement_02_unknown_queries_headers_versions_and_accepts_do_not_matter() {
     let stand = stand().await;
     let session = stand.session();
     for (version, accept) in
@@ -54,7 +54,7 @@ async fn row_02_unknown_queries_headers_versions_and_accepts_do_not_matter() {
 }
 
 #[tokio::test]
-async fn row_03_credentials_go_by_value_in_either_header_and_foreign_ones_are_refused() {
+async fn requirement_03_credentials_go_by_value_in_either_header_and_foreign_ones_are_refused() {
     let stand = stand().await;
     let session = stand.session();
     let path = format!("/v1/sessions/{}", session.id());
@@ -86,7 +86,7 @@ async fn row_03_credentials_go_by_value_in_either_header_and_foreign_ones_are_re
 }
 
 #[tokio::test]
-async fn row_04_work_objects_are_complete_and_only_a_poll_shows_the_secret() {
+async fn requirement_04_work_objects_are_complete_and_only_a_poll_shows_the_secret() {
     let stand = stand().await;
     let session = stand.session();
     let item = stand.poll().await;
@@ -146,7 +146,7 @@ async fn row_04_work_objects_are_complete_and_only_a_poll_shows_the_secret() {
 }
 
 #[tokio::test]
-async fn row_05_ack_takes_any_body_and_no_answer_is_empty_json() {
+async fn requirement_05_ack_takes_any_body_and_no_answer_is_empty_json() {
     let stand = stand().await;
     for n in 0..3 {
         stand.session();
@@ -168,7 +168,7 @@ async fn row_05_ack_takes_any_body_and_no_answer_is_empty_json() {
 }
 
 #[tokio::test]
-async fn row_06_heartbeats_change_compare_exactly_and_tell_who_holds() {
+async fn requirement_06_heartbeats_change_compare_exactly_and_tell_who_holds() {
     let stand = stand().await;
     stand.session();
     let (work, token) = stand.claim().await;
@@ -208,7 +208,7 @@ async fn row_06_heartbeats_change_compare_exactly_and_tell_who_holds() {
 }
 
 #[tokio::test]
-async fn row_07_a_lapsed_lease_goes_back_to_the_queue_and_the_old_holder_learns_by_412() {
+async fn requirement_07_a_lapsed_lease_goes_back_to_the_queue_and_the_old_holder_learns_by_412() {
     for lapse in [Lapse::NewItem, Lapse::SameItem] {
         let options = Options { lapse, lease_ttl: Duration::from_secs(2), ..Options::default() };
         let stand = Stand::new(options).await;
@@ -239,7 +239,7 @@ async fn row_07_a_lapsed_lease_goes_back_to_the_queue_and_the_old_holder_learns_
 }
 
 #[tokio::test]
-async fn row_08_stop_is_204_without_content_type_and_409_once_it_is_over() {
+async fn requirement_08_stop_is_204_without_content_type_and_409_once_it_is_over() {
     let stand = stand().await;
     stand.session();
     let (work, token) = stand.claim().await;
@@ -258,7 +258,7 @@ async fn row_08_stop_is_204_without_content_type_and_409_once_it_is_over() {
 }
 
 #[tokio::test]
-async fn row_09_a_session_always_has_status_skills_and_resources() {
+async fn requirement_09_a_session_always_has_status_skills_and_resources() {
     let stand = stand().await;
     let session = stand.session();
     let got = stand.get(stand.key(), &format!("/v1/sessions/{}", session.id())).await.json();
@@ -275,7 +275,7 @@ async fn row_09_a_session_always_has_status_skills_and_resources() {
 }
 
 #[tokio::test]
-async fn row_10_events_are_listed_ascending_a_thousand_at_a_time() {
+async fn requirement_10_events_are_listed_ascending_a_thousand_at_a_time() {
     let stand = stand().await;
     let session = stand.session();
     for n in 0..1100 {
@@ -298,7 +298,7 @@ async fn row_10_events_are_listed_ascending_a_thousand_at_a_time() {
 }
 
 #[tokio::test]
-async fn row_12_a_permission_is_never_null_and_custom_calls_have_none() {
+async fn requirement_12_a_permission_is_never_null_and_custom_calls_have_none() {
     let stand = stand().await;
     let session = stand.session();
     let ask = CallRequest { permission: Some(Permission::Ask), ..bash("ls") };
@@ -315,7 +315,7 @@ async fn row_12_a_permission_is_never_null_and_custom_calls_have_none() {
 }
 
 #[tokio::test]
-async fn row_13_results_are_echoed_stored_streamed_and_the_rest_is_announced() {
+async fn requirement_13_results_are_echoed_stored_streamed_and_the_rest_is_announced() {
     let stand = stand().await;
     let session = stand.session();
     let calls = session.call(vec![bash("a"), bash("b"), CallRequest::custom("c", json!({}))]).unwrap();
@@ -367,7 +367,7 @@ async fn row_13_results_are_echoed_stored_streamed_and_the_rest_is_announced() {
 }
 
 #[tokio::test]
-async fn row_14_a_turn_ends_idle_or_the_session_ends() {
+async fn requirement_14_a_turn_ends_idle_or_the_session_ends() {
     let stand = stand().await;
     let last = |session: &remuda::emulator::SessionHandle| session.events().last().unwrap().value();
     let session = stand.session();
@@ -394,7 +394,7 @@ async fn row_14_a_turn_ends_idle_or_the_session_ends() {
 }
 
 #[tokio::test]
-async fn row_15_denials_are_resolved_by_the_server_and_their_results_refused() {
+async fn requirement_15_denials_are_resolved_by_the_server_and_their_results_refused() {
     let stand = stand().await;
     let session = stand.session();
     let ask = || CallRequest { permission: Some(Permission::Ask), ..bash("rm") };
@@ -431,7 +431,7 @@ async fn row_15_denials_are_resolved_by_the_server_and_their_results_refused() {
 }
 
 #[tokio::test]
-async fn row_16_skills_resolve_latest_and_download_by_id() {
+async fn requirement_16_skills_resolve_latest_and_download_by_id() {
     let stand = stand().await;
     let upload = |text: &'static [u8]| SkillUpload::new("greet", "says hello", &[("SKILL.md", text)]);
     let old = stand.emulator.add_skill("skill_1", upload(b"old"));
@@ -453,7 +453,7 @@ async fn row_16_skills_resolve_latest_and_download_by_id() {
 }
 
 #[tokio::test]
-async fn row_17_memory_has_views_pages_preconditions_and_mount_paths() {
+async fn requirement_17_memory_has_views_pages_preconditions_and_mount_paths() {
     let stand = stand().await;
     let key = stand.api_key();
     let mut stores = Vec::new();
@@ -516,7 +516,7 @@ async fn row_17_memory_has_views_pages_preconditions_and_mount_paths() {
 }
 
 #[tokio::test]
-async fn row_18_old_holders_may_post_late_and_stop_what_is_no_longer_theirs() {
+async fn requirement_18_old_holders_may_post_late_and_stop_what_is_no_longer_theirs() {
     let stand = stand().await;
     let session = stand.session();
     let calls = session.call(vec![bash("ls")]).unwrap();
@@ -535,7 +535,7 @@ async fn row_18_old_holders_may_post_late_and_stop_what_is_no_longer_theirs() {
 }
 
 #[tokio::test]
-async fn row_19_one_client_streams_beats_lists_and_posts_at_once() {
+async fn requirement_19_one_client_streams_beats_lists_and_posts_at_once() {
     let stand = stand().await;
     let session = stand.session();
     let (work, token) = stand.claim().await;
@@ -555,7 +555,7 @@ async fn row_19_one_client_streams_beats_lists_and_posts_at_once() {
 }
 
 #[tokio::test]
-async fn row_20_a_token_serves_its_session_and_no_other() {
+async fn requirement_20_a_token_serves_its_session_and_no_other() {
     let stand = stand().await;
     let (one, other) = (stand.session(), stand.session());
     let (work, token) = stand.claim().await;

@@ -44,7 +44,7 @@ impl Raw {
 }
 
 #[tokio::test]
-async fn row_11_the_head_comes_at_once_and_each_event_is_one_named_chunk() {
+async fn requirement_11_the_head_comes_at_once_and_each_event_is_one_named_chunk() {
     let stand = Stand::new(Options::default()).await;
     let session = stand.session();
     session.say("before").unwrap();
@@ -70,7 +70,7 @@ async fn row_11_the_head_comes_at_once_and_each_event_is_one_named_chunk() {
 }
 
 #[tokio::test]
-async fn row_11_silence_is_filled_with_pings() {
+async fn requirement_11_silence_is_filled_with_pings() {
     let options = Options { ping_interval: Duration::from_millis(50), ..Options::default() };
     let stand = Stand::new(options).await;
     let session = stand.session();

@@ -20,7 +20,7 @@ fn mode(hand: &Hand, name: &str) -> u32 {
 }
 
 #[tokio::test]
-async fn failures_name_tool_path_and_reason() {
+async fn row_55_failures_name_tool_path_and_reason_too_large_a_file_among_them() {
     let hand = Hand::start();
     hand.write("file", "x\n");
     hand.write("big", "y".repeat(300_000));
@@ -107,7 +107,7 @@ async fn a_full_disk_leaves_the_old_file() {
 }
 
 #[tokio::test]
-async fn other_roots_can_be_used_and_read_only_ones_not_written() {
+async fn row_50_other_roots_can_be_used_and_read_only_ones_not_written() {
     let side = tempfile::tempdir().unwrap();
     let side = side.path().canonicalize().unwrap();
     for name in ["extra", "skills"] {
@@ -176,7 +176,7 @@ async fn files_go_in_and_out_whole_and_stay_inside() {
 /// Somebody swaps a folder, or a file, for a link to the outside as fast as they can, while the tools read,
 /// write, edit and search through it. They may fail; they must never reach what is outside.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_swapped_while_it_is_used_never_leads_outside() {
+async fn row_49_a_path_swapped_while_it_is_used_never_leads_outside() {
     let hand = Arc::new(Hand::start());
     let secret = hand.outside("secret");
     std::fs::create_dir(&secret).unwrap();
@@ -247,7 +247,7 @@ async fn a_path_swapped_while_it_is_used_never_leads_outside() {
 }
 
 #[tokio::test]
-async fn a_pipe_keeps_nobody_waiting() {
+async fn row_54_a_pipe_keeps_nobody_waiting() {
     let hand = Hand::start();
     hand.output("mkfifo p; mkdir d; mkfifo d/p; echo needle >d/f").await;
     for (tool, input) in [

@@ -1,12 +1,12 @@
 //! `glob` and `grep` at their limits.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use remuda::hand::wire::CallStatus;
 use remuda_actors::ids::CallId;
 use serde_json::json;
 
-use crate::fixture::{Hand, bounded, request};
+use crate::fixture::{Hand, Options, bounded, request};
 
 #[tokio::test]
 async fn globs_know_what_people_expect_of_them() {
@@ -76,7 +76,7 @@ async fn grep_passes_over_what_nobody_wants_searched() {
 }
 
 #[tokio::test]
-async fn grep_output_ends_at_its_limit() {
+async fn row_55_grep_output_ends_at_its_limit() {
     let hand = Hand::start();
     hand.write("f", "needle in a line of some length é\n".repeat(10_000));
     let text = hand.tool("grep", json!({"pattern": "needle"})).await.text();
@@ -98,7 +98,7 @@ async fn grep_output_ends_at_its_limit() {
 }
 
 #[tokio::test]
-async fn walks_end_at_their_limit_and_say_so() {
+async fn row_55_walks_end_at_their_limit_and_say_so() {
     let hand = Hand::start();
     hand.output("mkdir d; cd d; seq 51000 | xargs touch; cd ..; echo x >e").await;
     for (tool, input) in [
@@ -113,6 +113,27 @@ async fn walks_end_at_their_limit_and_say_so() {
     assert_eq!(newest.lines().filter(|line| line.starts_with('/')).count(), 200);
     assert!(newest.contains("\n[the newest 200 of 50000 matches]\n"), "{newest}");
     assert!(hand.client.health().await.unwrap().rss_bytes < 32 << 20);
+}
+
+#[tokio::test]
+async fn row_56_no_program_of_the_agents_making_takes_part_in_a_search() {
+    // The search path leads to the working directory alone, where the agent put its own idea of `rg`.
+    let prelude = "export PATH=\"$6\"".to_owned();
+    let hand = Hand::with(Options { prelude, ..Options::default() });
+    hand.write("f", "needle\n");
+    let mark = hand.outside("ran");
+    for name in ["rg", "grep", "find", "tar", "unzip"] {
+        hand.write(name, format!("#!/bin/sh\n: >{}\n", mark.display()));
+        std::fs::set_permissions(hand.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    assert_eq!(hand.output("rg; echo $PATH").await, hand.workdir.display().to_string());
+    assert!(mark.exists(), "the agent's own is found by a shell");
+    std::fs::remove_file(&mark).unwrap();
+    let found = hand.tool("grep", json!({"pattern": "needle"})).await.text();
+    assert_eq!(found, format!("{}:1:needle", hand.path("f").display()));
+    let found = hand.tool("glob", json!({"pattern": "f"})).await.text();
+    assert_eq!(found, hand.path("f").display().to_string());
+    assert!(!mark.exists(), "and by nothing else");
 }
 
 #[tokio::test]

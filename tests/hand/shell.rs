@@ -11,7 +11,7 @@ use crate::fixture::{Hand, Options, bash, bounded, request};
 const KILLED: &str = "the shell and what this call had started were killed, jobs of earlier calls were not";
 
 #[tokio::test]
-async fn a_timeout_keeps_the_output_so_far_and_kills_everything_the_call_started() {
+async fn row_53_a_timeout_keeps_the_output_so_far_and_kills_everything_the_call_started() {
     let hand = Hand::start();
     // Orphans, and with job control a job in a process group of its own.
     let command = "sleep 1234 & (sleep 1235 & sleep 1236) & set -m; sleep 1238 & set +m; \
@@ -138,6 +138,32 @@ async fn nothing_printed_can_end_a_call() {
     let fd = "$(ls -l /proc/$$/fd | awk '/socket/ {print $9}')";
     assert!(hand.bash(&format!("eval \"echo 0 0 >&{fd}\"; echo still here; false")).await.is_error);
     assert_eq!(hand.output("echo fine").await, "fine");
+}
+
+#[tokio::test]
+async fn row_51_what_a_call_sets_up_the_next_one_finds_and_neither_has_input() {
+    let hand = Hand::start();
+    hand.output("cd /; export SET=exported; unexported=plain; f() { echo from f; }; set -o noclobber").await;
+    let text = hand.output("pwd; bash -c 'echo $SET'; echo $unexported; f; set -o | grep noclobber").await;
+    assert!(text.starts_with("/\nexported\nplain\nfrom f\nnoclobber"), "{text}");
+    assert!(text.ends_with("on"), "{text}");
+    // A program that asks gets the end of its input at once, and leaves the shell's own commands alone.
+    assert_eq!(
+        hand.output("cat; read -r line || echo none; head -c1 | wc -c; echo still here").await,
+        "none\n0\nstill here"
+    );
+}
+
+#[tokio::test]
+async fn row_52_the_tail_of_long_output_is_kept_and_a_failure_is_an_error() {
+    let hand = Hand::start();
+    let result = hand.bash("seq 100000; exit_code() { return 3; }; exit_code").await;
+    let text = result.text();
+    assert!(result.is_error, "its last status counts");
+    assert!(text.starts_with("[output truncated]\n"), "{}", &text[..60]);
+    assert!(text.contains("\n99999\n100000"), "the end is there");
+    assert!(!text.contains("\n1\n2\n"), "the beginning is not");
+    assert!(!hand.bash("false; true").await.is_error);
 }
 
 #[tokio::test]
@@ -293,7 +319,7 @@ async fn sixty_four_calls_may_be_live_and_no_more() {
 }
 
 #[tokio::test]
-async fn no_credential_of_the_control_plane_is_seen_and_everything_else_is() {
+async fn row_48_no_credential_of_the_control_plane_is_seen_and_everything_else_is() {
     let environment = vec![
         ("ANTHROPIC_API_KEY".to_owned(), "secret".to_owned()),
         ("Anthropic_Auth_Token".to_owned(), "secret".to_owned()),

@@ -23,6 +23,11 @@ pub(crate) struct Bench {
 /// Numbers calls, which may run only once.
 static CALLS: AtomicU32 = AtomicU32::new(1);
 
+/// The hand: the one built with this test, or its copy where a user without privileges can reach it.
+fn hand() -> PathBuf {
+    std::env::var_os("REMUDA_TEST_HAND").unwrap_or_else(|| env!("CARGO_BIN_EXE_remuda-hand").into()).into()
+}
+
 impl Bench {
     pub(crate) fn new() -> Self {
         Self::with(|_| {})
@@ -33,7 +38,7 @@ impl Bench {
 
         let mut options = Options {
             dir: dir.path().join("sandboxes"),
-            program: PathBuf::from(env!("CARGO_BIN_EXE_remuda-hand")),
+            program: hand(),
             arguments: Vec::new(),
             // Sandboxes of different owners share a host without meeting; so do tests.
             owner: OwnerId::new(format!(

@@ -33,7 +33,7 @@ async fn told_to_stop_while_nothing_goes_on_it_ends_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn told_to_stop_in_the_middle_of_a_turn_it_lets_the_turn_finish() {
+async fn row_63_told_to_stop_in_the_middle_of_a_turn_it_lets_the_turn_finish() {
     const SLOW: &str = "
 name: slow
 turns:
