@@ -195,7 +195,7 @@ impl Notice {
                 "the queue refuses us, so it is not asked any more: check the environment's id and key"
             ),
             Self::Claimed { work, environment, session } => tracing::info!(
-                remuda.work.id = %work, remuda.environment.id = %environment, remuda.session.id = name(session),
+                remuda.work.id = %work, remuda.environment.id = %environment, remuda.session.id = %name(session),
                 "claimed a work item"
             ),
             Self::Session { work, session, from, to } => tracing::debug!(
@@ -227,7 +227,7 @@ impl Notice {
                 "the control plane does not take an answer"
             ),
             Self::Ended { work, session, outcome, reason } => tracing::info!(
-                remuda.work.id = %work, remuda.session.id = name(session), outcome = ?outcome, reason = %reason,
+                remuda.work.id = %work, remuda.session.id = %name(session), outcome = ?outcome, reason = %reason,
                 "a session ended"
             ),
             Self::Orphan { sandbox, reason } => {
