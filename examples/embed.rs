@@ -60,7 +60,8 @@ async fn serve() -> anyhow::Result<()> {
         network: Network::None,
         limits: Limits::default(),
     })?;
-    let ports = Ports { control: Arc::new(control), provider: Arc::new(provider), journal: Arc::new(Volatile) };
+    let ports =
+        Ports { control: Arc::new(control), provider: Arc::new(provider), journal: Arc::new(Volatile) };
 
     let mut settings = Settings::new(owner, [environment.id.clone()]);
     settings.session.max_idle = Some(Duration::from_millis(200));
