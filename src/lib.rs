@@ -3,14 +3,16 @@
 //! Anthropic runs the agent loop. This is the other half, on infrastructure of its operator: an actor tree
 //! ([`remuda_actors`]) that claims sessions from the control plane ([`cma`]), gives each a sandbox
 //! ([`providers`]) with a small daemon in it that runs the tools ([`hand`]), and a command line ([`cli`])
-//! around that. A control plane to develop and test against comes along ([`emulator`]).
+//! around that. What must survive a crash is written down ([`store`]). A control plane to develop and test against comes along ([`emulator`]).
 
 pub mod cli;
 pub mod cma;
 pub mod emulator;
 pub mod hand;
 pub mod launch;
+pub mod pressure;
 pub mod providers;
 pub mod report;
 pub mod shutdown;
 pub mod state_dir;
+pub mod store;

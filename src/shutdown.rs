@@ -2,11 +2,12 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, as they come.
+/// SIGTERM and SIGINT, as they come; SIGHUP if wanted.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
@@ -15,7 +16,19 @@ impl Signals {
     /// # Errors
     /// If the process may not listen for signals.
     pub fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: None,
+        })
+    }
+
+    /// As [`listen`](Self::listen), and SIGHUP too: for what must not outlive the terminal it was started on.
+    ///
+    /// # Errors
+    /// If the process may not listen for signals.
+    pub fn listen_on_terminal() -> std::io::Result<Self> {
+        Ok(Self { hang_up: Some(signal(SignalKind::hangup())?), ..Self::listen()? })
     }
 
     /// Waits for the next one.
@@ -27,6 +40,14 @@ impl Signals {
             biased;
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            Some(_) = hung_up(&mut self.hang_up) => {}
         }
+    }
+}
+
+async fn hung_up(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => None,
     }
 }

@@ -122,3 +122,23 @@ fn every_rule_has_a_test_and_every_test_its_rule() {
     assert_eq!(known.difference(&tested).collect::<Vec<_>>(), Vec::<&u32>::new(), "rules without a test");
     assert_eq!(tested.difference(&known).collect::<Vec<_>>(), Vec::<&u32>::new(), "tests without a rule");
 }
+
+/// The rows of the table in `text` that begins with this head, as their cells.
+fn rows(text: &str, head: &str) -> Vec<Vec<String>> {
+    let cells = |row: &str| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
+    let table = text.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+    table.take_while(|line| line.starts_with('|')).map(cells).collect()
+}
+
+#[test]
+fn the_readme_lists_the_differences_that_the_tools_document() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let documented = std::fs::read_to_string(root.join("src/hand/tools/differences.md")).unwrap();
+    let listed = rows(&readme, "| Tool | Official worker | remuda |");
+    let mut documented = rows(&documented, "| Tool | Official | Here | Why |");
+    assert!(!documented.is_empty() && documented.iter().all(|row| row.len() == 4), "{documented:?}");
+    // Why is for those who read the code.
+    documented.iter_mut().for_each(|row| row.truncate(3));
+    assert_eq!(listed, documented);
+}

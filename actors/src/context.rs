@@ -1,5 +1,6 @@
 //! What all actors of one tree share.
 
+use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -8,39 +9,70 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::admission::Admission;
+use crate::breaker::Guarded;
 use crate::fault::{Fault, FaultClass};
+use crate::governor::{Governed, Governor};
+use crate::herd::Inventory;
 use crate::ids::{SandboxId, WorkId};
 use crate::ledger::{Entry, Ledger};
 use crate::machine::IllegalEvent;
 use crate::notice::{Notice, Notices};
-use crate::ports::{ControlError, HandError, ProviderError, Record};
+use crate::ports::{
+    ControlError, HandError, JournalError, ProviderError, Record, Sandbox, SandboxSpec, Shelved,
+};
+use crate::retry_budget::RetryBudget;
 use crate::settings::{Ports, Settings};
 
 /// What all actors of one tree share.
 pub(crate) struct Context {
+    /// The host's ports; requests to the control plane are governed, and the provider is guarded.
     pub(crate) ports: Ports,
     pub(crate) settings: Settings,
     pub(crate) ledger: Ledger,
+    pub(crate) herd: Inventory,
     pub(crate) notices: Notices,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) governor: Arc<Governor>,
+    pub(crate) guarded: Arc<Guarded>,
+    /// What all machines draw on that repeat something.
+    pub(crate) retries: RetryBudget,
     /// Sessions that ended by being handed back.
     pub(crate) handed_back: AtomicUsize,
+    /// Sessions that were left to the next process.
+    pub(crate) left: AtomicUsize,
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) sabotage: Option<crate::testing::Sabotage>,
 }
 
 impl Context {
     pub(crate) fn new(ports: Ports, settings: Settings) -> Self {
+        let notices = Notices::new();
+        let (slots, environments) = (settings.max_sessions, &settings.environments);
+        let admission = Admission::new(slots, environments, settings.admission.clone(), notices.clone());
+        let governor = Arc::new(Governor::new(settings.governor, notices.clone()));
+        let guarded = Arc::new(Guarded::new(
+            ports.provider,
+            settings.breaker,
+            settings.deadlines.clone(),
+            notices.clone(),
+            rng(settings.seed, "breaker"),
+        ));
+        let control = Arc::new(Governed::new(ports.control, Arc::clone(&governor)));
         Self {
-            slots: Arc::new(Semaphore::new(settings.max_sessions)),
-            ports,
+            ports: Ports { control, provider: Arc::clone(&guarded) as _, ..ports },
+            admission: Arc::new(admission),
+            governor,
+            guarded,
+            retries: RetryBudget::new(&settings.retries),
             settings,
             ledger: Ledger::default(),
-            notices: Notices::new(),
+            herd: Inventory::default(),
+            notices,
             handed_back: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
             #[cfg(any(test, feature = "test-util"))]
             sabotage: None,
         }
@@ -48,15 +80,34 @@ impl Context {
 
     /// A generator of its own for each actor, so that one's draws do not depend on another's.
     pub(crate) fn rng(&self, of: impl Hash) -> SmallRng {
-        let mut hasher = DefaultHasher::new();
-        (self.settings.seed, of).hash(&mut hasher);
-        SmallRng::seed_from_u64(hasher.finish())
+        rng(self.settings.seed, of)
+    }
+
+    /// Creates a sandbox, within its deadline, once it may be started. The wait for that is not bounded by
+    /// time: those who are in front of it are bounded in number, and each by its deadline.
+    pub(crate) async fn create(&self, spec: &SandboxSpec) -> Result<Sandbox, ProviderError> {
+        let _start = self.admission.start().await;
+        provider(self.settings.deadlines.create, self.ports.provider.create(spec)).await
     }
 
     /// Appends to the journal, within its deadline.
     pub(crate) async fn record(&self, work: &WorkId, record: Record) -> Result<(), Fault> {
+        self.journal(self.ports.journal.append(work, record)).await
+    }
+
+    /// Puts a sandbox on the journal's shelf.
+    pub(crate) async fn shelve(&self, shelved: &Shelved) -> Result<(), Fault> {
+        self.journal(self.ports.journal.shelve(shelved)).await
+    }
+
+    /// Takes a sandbox off the journal's shelf.
+    pub(crate) async fn unshelve(&self, sandbox: &SandboxId) -> Result<(), Fault> {
+        self.journal(self.ports.journal.unshelve(sandbox)).await
+    }
+
+    async fn journal(&self, write: impl Future<Output = Result<(), JournalError>>) -> Result<(), Fault> {
         let waited = self.settings.deadlines.journal;
-        match timeout(waited, self.ports.journal.append(work, record)).await {
+        match timeout(waited, write).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Fault::of(FaultClass::Transient, &error)),
             Err(_) => {
@@ -83,11 +134,25 @@ impl Context {
         self.sabotage.as_ref().map_or(Ok(()), |sabotage| sabotage.strike(actor, event))
     }
 
-    /// Whether a sandbox belongs to a work item we hold.
-    pub(crate) fn owns(&self, sandbox: &SandboxId) -> bool {
-        let belongs = |entry: &Arc<Entry>| entry.sandbox().is_some_and(|(_, id)| id == *sandbox);
-        self.ledger.all().iter().any(belongs)
+    /// Every sandbox that belongs to a work item we hold, or waits for one. In this order, as below.
+    pub(crate) fn owned(&self) -> HashSet<SandboxId> {
+        let mut owned: HashSet<_> = self.herd.shelf().all().cloned().collect();
+        owned.extend(self.ledger.all().iter().flat_map(|entry| entry.sandboxes()));
+        owned
     }
+
+    /// Whether a sandbox belongs to a work item we hold, or waits for one. In this order: what leaves the
+    /// shelf has an owner in the ledger by then.
+    pub(crate) fn owns(&self, sandbox: &SandboxId) -> bool {
+        let belongs = |entry: &Arc<Entry>| entry.sandboxes().any(|id| id == *sandbox);
+        self.herd.holds(sandbox) || self.ledger.all().iter().any(belongs)
+    }
+}
+
+fn rng(seed: u64, of: impl Hash) -> SmallRng {
+    let mut hasher = DefaultHasher::new();
+    (seed, of).hash(&mut hasher);
+    SmallRng::seed_from_u64(hasher.finish())
 }
 
 /// Cuts a request to the control plane off after `within`.

@@ -50,6 +50,9 @@ pub(crate) fn spawn<M: Crashed>(
     Task(tokio::spawn(watched.instrument(Span::current())).abort_handle())
 }
 
+/// Tasks of one actor from which on those that have ended are forgotten.
+const MANY: usize = 32;
+
 /// An actor's tasks, each in a slot of its own: starting another one in a slot ends the one before.
 #[derive(Debug)]
 pub(crate) struct Tasks<K>(BTreeMap<K, Task>);
@@ -69,6 +72,10 @@ impl<K: Ord> Tasks<K> {
     ) {
         // The old one goes first: the two must not overlap.
         self.0.remove(&slot);
+        // Slots that are named after a call are many, and each is used once.
+        if self.0.len() >= MANY {
+            self.0.retain(|_, task| !task.0.is_finished());
+        }
         self.0.insert(slot, spawn(owner, work));
     }
 

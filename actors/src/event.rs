@@ -26,6 +26,8 @@ pub enum Event {
     },
     /// The user interrupted the agent.
     Interrupted {
+        /// Names the interrupt, so that one that both history and stream tell of counts once.
+        id: Arc<str>,
         /// Only this thread; none means all of them.
         thread: Option<ThreadId>,
     },
@@ -46,6 +48,8 @@ pub enum Event {
     },
     /// The agent works again.
     Running,
+    /// The agent writes or thinks, and may be about to use a tool.
+    Generating,
     /// The session ended for good.
     Terminated,
     /// The session was deleted.

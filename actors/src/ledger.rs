@@ -9,15 +9,16 @@
 //! - A call that is in the hands of a sandbox has a record here, and one in the journal before that.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
 use ractor::ActorCell;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::admission::Slot;
 use crate::ids::{CallId, SandboxId, WorkId};
 use crate::ports::{HeartbeatToken, Record, Replayed, WorkItem};
 use crate::session::end::End;
@@ -29,25 +30,32 @@ use crate::tool::ToolResult;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     entries: DashMap<WorkId, Arc<Entry>>,
+    admitted: AtomicU64,
 }
 
 /// One work item we hold.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) item: WorkItem,
+    /// Counts the items in the order in which they came.
+    pub(crate) number: u64,
     memory: Mutex<Memory>,
 }
 
 #[derive(Debug, Default)]
 struct Memory {
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     /// The actors of the current incarnation.
     cells: Vec<ActorCell>,
     lease: Option<LeaseMemory>,
     sandbox: Option<(u32, SandboxId)>,
+    /// The instance before, while its files may still be wanted.
+    previous: Option<SandboxId>,
     calls: BTreeMap<CallId, CallMemory>,
     view: View,
     end: Option<End>,
+    /// Whether an earlier process claimed it.
+    restored: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +69,24 @@ struct LeaseMemory {
 struct CallMemory {
     sandbox: SandboxId,
     result: Option<Arc<ToolResult>>,
+}
+
+impl Memory {
+    fn intend(&mut self, instance: u32, sandbox: SandboxId) {
+        match self.sandbox.take() {
+            Some((before, old)) if before < instance && old != sandbox => self.previous = Some(old),
+            _ => {}
+        }
+        self.sandbox = Some((instance, sandbox));
+    }
+
+    /// A call that may run again is given to one instance after another; the last one counts.
+    fn begin(&mut self, call: CallId, sandbox: SandboxId) {
+        let place = self.calls.entry(call);
+        place
+            .and_modify(|call| call.sandbox = sandbox.clone())
+            .or_insert(CallMemory { sandbox, result: None });
+    }
 }
 
 /// What people see of a work item.
@@ -83,12 +109,13 @@ impl Default for View {
 
 impl Ledger {
     /// Makes an entry for a polled item, which takes the slot. None if we hold the item already.
-    pub(crate) fn admit(&self, item: WorkItem, slot: Option<OwnedSemaphorePermit>) -> Option<Arc<Entry>> {
+    pub(crate) fn admit(&self, item: WorkItem, slot: Option<Slot>) -> Option<Arc<Entry>> {
         match self.entries.entry(item.id.clone()) {
             Place::Occupied(_) => None,
             Place::Vacant(place) => {
                 let memory = Mutex::new(Memory { slot, ..Memory::default() });
-                let entry = Arc::new(Entry { item, memory });
+                let number = self.admitted.fetch_add(1, Ordering::Relaxed);
+                let entry = Arc::new(Entry { item, number, memory });
                 place.insert(Arc::clone(&entry));
                 Some(entry)
             }
@@ -107,10 +134,10 @@ impl Ledger {
         }
     }
 
-    /// All entries, in the order of their work ids.
+    /// All entries, in the order in which they came.
     pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
         let mut all: Vec<_> = self.entries.iter().map(|entry| Arc::clone(&entry)).collect();
-        all.sort_by(|a, b| a.item.id.cmp(&b.item.id));
+        all.sort_by_key(|entry| entry.number);
         all
     }
 
@@ -145,6 +172,11 @@ impl Entry {
         Inheritance { lease, calls: calls.collect(), end: memory.end.clone() }
     }
 
+    /// Whether an earlier process claimed it, and may have acknowledged it.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.memory().restored
+    }
+
     /// The lease was acknowledged or extended at `at`.
     pub(crate) fn keep_lease(&self, token: Option<HeartbeatToken>, ttl: Duration, at: Instant) {
         self.memory().lease = Some(LeaseMemory { token, ttl, expires: at + ttl });
@@ -160,16 +192,42 @@ impl Entry {
         self.memory().sandbox.clone()
     }
 
-    /// An instance is about to be created.
+    /// The instance before the current one, while there may be something of it.
+    pub(crate) fn previous_sandbox(&self) -> Option<SandboxId> {
+        self.memory().previous.clone()
+    }
+
+    /// Every sandbox of which there may be something.
+    pub(crate) fn sandboxes(&self) -> impl Iterator<Item = SandboxId> + use<> {
+        let memory = self.memory();
+        let current = memory.sandbox.as_ref().map(|(_, sandbox)| sandbox.clone());
+        current.into_iter().chain(memory.previous.clone())
+    }
+
+    /// An instance is about to be created, or is taken from the shelf.
     pub(crate) fn intend_sandbox(&self, instance: u32, sandbox: SandboxId) {
-        self.memory().sandbox = Some((instance, sandbox));
+        self.memory().intend(instance, sandbox);
+    }
+
+    /// Nothing is left of the instance before.
+    pub(crate) fn forget_previous_sandbox(&self) {
+        self.memory().previous = None;
+    }
+
+    /// Nothing of any instance is ours any more.
+    pub(crate) fn forget_sandbox(&self) {
+        let mut memory = self.memory();
+        (memory.sandbox, memory.previous) = (None, None);
     }
 
     /// A call is about to be given to a sandbox.
-    pub(crate) fn start_call(&self, call: CallId, sandbox: SandboxId) {
+    /// Returns whether that is news.
+    pub(crate) fn start_call(&self, call: CallId, sandbox: SandboxId) -> bool {
         let mut memory = self.memory();
-        memory.view.calls += 1;
-        memory.calls.entry(call).or_insert(CallMemory { sandbox, result: None });
+        let is_new = memory.calls.get(&call).is_none_or(|given| given.sandbox != sandbox);
+        memory.view.calls += u64::from(is_new);
+        memory.begin(call, sandbox);
+        is_new
     }
 
     /// The sandbox that was given a call before, if it was.
@@ -184,13 +242,19 @@ impl Entry {
         }
     }
 
+    /// The calls that were given to a sandbox and are not known to be answered, with what they came to.
+    pub(crate) fn open_calls(&self) -> Vec<(CallId, Option<Arc<ToolResult>>)> {
+        let memory = self.memory();
+        memory.calls.iter().map(|(call, memory)| (call.clone(), memory.result.clone())).collect()
+    }
+
     /// Nothing is left to do about a call.
     pub(crate) fn close_call(&self, call: &CallId) {
         self.memory().calls.remove(call);
     }
 
     /// The admission slot of an entry that was made without one.
-    pub(crate) fn take_slot(&self, slot: OwnedSemaphorePermit) {
+    pub(crate) fn take_slot(&self, slot: Slot) {
         self.memory().slot = Some(slot);
     }
 
@@ -227,14 +291,13 @@ impl Entry {
     fn replay(&self, record: Record, at: Instant) {
         let mut memory = self.memory();
         match record {
-            Record::Claimed { .. } | Record::Ended => {}
+            Record::Claimed { .. } => memory.restored = true,
+            Record::Ended => {}
             Record::Beat { token, ttl } => {
-                memory.lease = Some(LeaseMemory { token: Some(token), ttl, expires: at + ttl });
+                memory.lease = Some(LeaseMemory { token, ttl, expires: at + ttl });
             }
-            Record::SandboxIntended { instance, sandbox } => memory.sandbox = Some((instance, sandbox)),
-            Record::CallStarted { call, sandbox } => {
-                memory.calls.entry(call).or_insert(CallMemory { sandbox, result: None });
-            }
+            Record::SandboxIntended { instance, sandbox } => memory.intend(instance, sandbox),
+            Record::CallStarted { call, sandbox } => memory.begin(call, sandbox),
             Record::CallFinished { call, result } => {
                 if let Some(call) = memory.calls.get_mut(&call) {
                     call.result = Some(result);

@@ -3,9 +3,10 @@
 //!
 //! ```text
 //! root                      started by [`Tree::start`], supervised by the handle
+//! ├─ herd                   sandboxes without a session: blank ones, and parked ones that wait for theirs
 //! ├─ sessions               one child per claimed work item; restarts them on what the ledger remembers
 //! │  └─ session             lease, event stream and calls of one session
-//! │     └─ sandbox          provision → ready ⇄ busy, ⇄ standby → delete
+//! │     └─ sandbox          provision → ready ⇄ busy, ⇄ standby → parked or deleted
 //! ├─ poller, one per queue  takes a slot, claims, hands over
 //! └─ reaper                 finds and deletes what crashes left behind
 //! ```
@@ -20,7 +21,13 @@
 //! - After a lease is lost, nothing is posted and nothing is stopped: the item may be another's.
 //! - A session that fails comes back to the same lease, sandbox and calls. One that fails too often is given
 //!   up without harm to others.
-//! - Everything is bounded: sessions, attempts, deadlines, queues, restarts. Every retry has jitter.
+//! - A process that is killed is continued by the next one on the same [journal](ports::Journal): it adopts the
+//!   sandboxes, goes on with the leases and attaches to the calls that run.
+//! - A sandbox that a session has used is never given to another session.
+//! - Everything is bounded: sessions, starts, requests per second, attempts, deadlines, queues, restarts. Every
+//!   retry has jitter.
+//! - Scarce [slots](admission) go by weight and starve nobody. However much is asked of the control plane,
+//!   [heartbeats](governor) do not wait. A provider that keeps failing is [left alone](breaker) for a while.
 //! - Every lifecycle is a pure [machine](machine::IllegalEvent): [poller](poller::machine),
 //!   [lease](session::lease), [session](session::machine), [sandbox](sandbox::lifecycle).
 //!
@@ -56,11 +63,16 @@
 //! # }
 //! ```
 
+pub mod admission;
 pub mod backoff;
+pub mod breaker;
+pub mod bucket;
 mod context;
 mod effects;
 pub mod event;
 pub mod fault;
+pub mod governor;
+pub mod herd;
 pub mod ids;
 mod ledger;
 pub mod machine;
@@ -68,6 +80,7 @@ pub mod notice;
 pub mod poller;
 pub mod ports;
 pub mod reaper;
+pub mod retry_budget;
 mod root;
 pub mod sandbox;
 pub mod secret;
@@ -81,6 +94,6 @@ pub mod testing;
 pub mod tool;
 mod tree;
 
-pub use settings::{Backoffs, Deadlines, Ports, Settings};
+pub use settings::{Backoffs, Deadlines, OnDrain, Ports, Settings};
 pub use snapshot::{SessionView, Snapshot};
 pub use tree::{Drained, StartError, Tree, TreeError};

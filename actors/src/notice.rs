@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use crate::herd::shelf::Eviction;
 use crate::ids::{CallId, EnvironmentId, SandboxId, SessionId, WorkId};
 use crate::session::end::Outcome;
 use crate::session::signals::NotRun;
@@ -45,6 +46,35 @@ pub enum Notice {
     QueueRefused {
         /// The queue.
         environment: EnvironmentId,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// Nothing more is claimed while the host is short of memory; what runs goes on.
+    AdmissionPaused {
+        /// What is short.
+        reason: Arc<str>,
+    },
+    /// Work is claimed again.
+    AdmissionResumed,
+    /// The control plane asked for patience, and is left alone.
+    Throttled {
+        /// The class of requests that it answered so; the less urgent ones wait, too.
+        class: &'static str,
+        /// For how long.
+        pause: Duration,
+    },
+    /// A circuit to the sandbox provider changed its state.
+    Circuit {
+        /// The provider.
+        provider: &'static str,
+        /// What passes through it: `create` or `resume`.
+        operation: &'static str,
+        /// The image it is about; none if it is about all.
+        image: Option<Arc<str>>,
+        /// The state it left.
+        from: &'static str,
+        /// The state it is in.
+        to: &'static str,
         /// Why.
         reason: Arc<str>,
     },
@@ -152,6 +182,20 @@ pub enum Notice {
         /// Why, for people.
         reason: Arc<str>,
     },
+    /// A blank sandbox could not be made; it is tried again.
+    NotMade {
+        /// The one that was to be.
+        sandbox: SandboxId,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// A sandbox that waited for a session is deleted.
+    Evicted {
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// Why.
+        why: Eviction,
+    },
     /// A sandbox could not be deleted, or belongs to nobody.
     Orphan {
         /// The sandbox.
@@ -194,6 +238,21 @@ impl Notice {
                 remuda.environment.id = %environment, error = %reason,
                 "the queue refuses us, so it is not asked any more: check the environment's id and key"
             ),
+            Self::AdmissionPaused { reason } => {
+                tracing::warn!(reason = %reason, "the host is short of memory, so nothing more is claimed");
+            }
+            Self::AdmissionResumed => tracing::info!("the host has memory again, so work is claimed again"),
+            Self::Throttled { class, pause } => tracing::warn!(
+                class, pause = ?pause, "the control plane asked for patience, and is left alone"
+            ),
+            Self::Circuit { provider, operation, image, from, to: "open", reason } => tracing::warn!(
+                provider, operation, image = image.as_deref(), from, error = %reason,
+                "the sandbox provider keeps failing, so it is not asked for a while"
+            ),
+            Self::Circuit { provider, operation, image, from, to, reason } => tracing::info!(
+                provider, operation, image = image.as_deref(), from, to, reason = %reason,
+                "a circuit to the sandbox provider changed its state"
+            ),
             Self::Claimed { work, environment, session } => tracing::info!(
                 remuda.work.id = %work, remuda.environment.id = %environment, remuda.session.id = %name(session),
                 "claimed a work item"
@@ -230,6 +289,13 @@ impl Notice {
                 remuda.work.id = %work, remuda.session.id = %name(session), outcome = ?outcome, reason = %reason,
                 "a session ended"
             ),
+            Self::NotMade { sandbox, reason } => tracing::warn!(
+                remuda.sandbox.id = %sandbox, error = %reason,
+                "could not make a blank sandbox ahead; it is tried again"
+            ),
+            Self::Evicted { sandbox, why } => {
+                tracing::info!(remuda.sandbox.id = %sandbox, why = ?why, "a waiting sandbox is deleted");
+            }
             Self::Orphan { sandbox, reason } => {
                 tracing::warn!(remuda.sandbox.id = %sandbox, reason = %reason, "a sandbox without an owner");
             }

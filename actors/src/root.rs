@@ -1,7 +1,7 @@
 //! The root supervisor: starts the tree's fixed parts, starts them again when they fail, and takes the tree
 //! down in order.
 //!
-//! Started in the order sessions, reaper, pollers, and stopped in the reverse: claiming stops first. The
+//! Started in the order herd, sessions, reaper, pollers, and stopped in the reverse: claiming stops first. The
 //! pollers hold the address of the supervisor of sessions, so when that is started again they are, too.
 
 use std::collections::BTreeMap;
@@ -12,16 +12,20 @@ use std::time::Duration;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
 use rand::rngs::SmallRng;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::context::{Context, provider};
 use crate::effects::{Crashed, Tasks};
+use crate::herd::actor::{Herd, HerdMsg, disband};
 use crate::ids::EnvironmentId;
+use crate::ledger::Entry;
 use crate::notice::Notice;
 use crate::poller::actor::{Poller, PollerMsg};
 use crate::poller::machine::Event;
 use crate::reaper::actor::{Reaper, ReaperMsg};
-use crate::sessions::{Sessions, SessionsMsg};
+use crate::sessions::{Ending, Sessions, SessionsMsg};
+use crate::settings::OnDrain;
 use crate::supervision::{ActorKind, Budget, Verdict};
 use crate::tree::Drained;
 
@@ -33,6 +37,8 @@ pub(crate) enum RootMsg {
     Wake(Option<EnvironmentId>),
     /// Stop claiming, let the sessions end, and then end the tree.
     Drain { grace: Duration, reply: RpcReplyPort<Drained> },
+    /// What is left is ended by force.
+    Close,
     /// The sessions have ended.
     Drained { report: Drained, reply: RpcReplyPort<Drained> },
     /// A task panicked.
@@ -48,6 +54,7 @@ impl Crashed for RootMsg {
 /// The fixed parts of the tree, in the order in which they start.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
+    Herd,
     Sessions,
     Reaper,
     Poller(EnvironmentId),
@@ -56,6 +63,7 @@ pub(crate) enum Part {
 impl Part {
     fn kind(&self) -> ActorKind {
         match self {
+            Self::Herd => ActorKind::Herd,
             Self::Sessions => ActorKind::Sessions,
             Self::Reaper => ActorKind::Reaper,
             Self::Poller(_) => ActorKind::Poller,
@@ -70,7 +78,9 @@ pub(crate) struct Root {
 
 /// What it holds while it lives.
 pub(crate) struct State {
-    sessions: Option<ActorRef<SessionsMsg>>,
+    /// The present supervisor of sessions; a drain goes on with the next one when it fails.
+    sessions: watch::Sender<Option<ActorRef<SessionsMsg>>>,
+    herd: Option<ActorRef<HerdMsg>>,
     reaper: Option<ActorRef<ReaperMsg>>,
     pollers: BTreeMap<EnvironmentId, ActorRef<PollerMsg>>,
     budgets: BTreeMap<Part, Budget>,
@@ -84,6 +94,8 @@ pub(crate) struct State {
 enum Phase {
     Serving,
     Draining,
+    /// What fails now is not started again.
+    Closing,
 }
 
 /// The tasks the root may have.
@@ -99,13 +111,15 @@ impl Actor for Root {
     type Arguments = ();
 
     async fn pre_start(&self, me: ActorRef<RootMsg>, (): ()) -> Result<State, ActorProcessingErr> {
+        me.cast(RootMsg::Start(Part::Herd))?;
         me.cast(RootMsg::Start(Part::Sessions))?;
         me.cast(RootMsg::Start(Part::Reaper))?;
         for environment in &self.context.settings.environments {
-            me.cast(RootMsg::Start(Part::Poller(environment.clone())))?;
+            me.cast(RootMsg::Start(Part::Poller(environment.id.clone())))?;
         }
         Ok(State {
-            sessions: None,
+            sessions: watch::Sender::new(None),
+            herd: None,
             reaper: None,
             pollers: BTreeMap::new(),
             budgets: BTreeMap::new(),
@@ -139,12 +153,19 @@ impl Actor for Root {
                 for poller in state.pollers.values() {
                     let _ = poller.cast(PollerMsg::Event(Event::Drain));
                 }
-                let drain = drain(Arc::clone(&self.context), state.sessions.clone(), grace);
-                let to = me.clone();
+                let (context, to, sessions) =
+                    (Arc::clone(&self.context), me.clone(), state.sessions.subscribe());
                 state.tasks.start(Slot::Drain, &me, async move {
-                    let report = drain.await;
+                    let report = drain(&context, &to, sessions, grace).await;
                     let _ = to.cast(RootMsg::Drained { report, reply });
                 });
+            }
+            RootMsg::Close => {
+                state.phase = Phase::Closing;
+                // It makes no more from here on.
+                if let Some(herd) = state.herd.take() {
+                    herd.kill();
+                }
             }
             RootMsg::Drained { report, reply } => {
                 // Nothing is left that a child would still have to do.
@@ -178,8 +199,11 @@ impl State {
     /// The part that an actor is.
     fn part(&self, cell: &ActorCell) -> Option<Part> {
         let id = cell.get_id();
-        if self.sessions.as_ref().is_some_and(|sessions| sessions.get_id() == id) {
+        if self.sessions.borrow().as_ref().is_some_and(|sessions| sessions.get_id() == id) {
             return Some(Part::Sessions);
+        }
+        if self.herd.as_ref().is_some_and(|herd| herd.get_id() == id) {
+            return Some(Part::Herd);
         }
         if self.reaper.as_ref().is_some_and(|reaper| reaper.get_id() == id) {
             return Some(Part::Reaper);
@@ -194,18 +218,22 @@ impl Root {
         let (context, cell) = (Arc::clone(&self.context), me.get_cell());
         state.tasks.clear(&Slot::Restart(part.clone()));
         match part {
+            Part::Herd => {
+                let (herd, _) = cell.spawn_linked(None, Herd { context }, ()).await?;
+                state.herd = Some(herd);
+            }
             Part::Sessions => {
                 let (sessions, _) = cell.spawn_linked(None, Sessions { context }, ()).await?;
-                state.sessions = Some(sessions);
+                state.sessions.send_replace(Some(sessions));
             }
             Part::Reaper => {
                 let (reaper, _) = cell.spawn_linked(None, Reaper { context }, ()).await?;
                 state.reaper = Some(reaper);
             }
-            Part::Poller(_) if state.phase == Phase::Draining => {}
+            Part::Poller(_) if state.phase != Phase::Serving => {}
             Part::Poller(environment) => {
                 // It is started together with the supervisor that it hands its items to.
-                let Some(sessions) = state.sessions.clone() else { return Ok(()) };
+                let Some(sessions) = state.sessions.borrow().clone() else { return Ok(()) };
                 let poller = Poller { context, environment: environment.clone(), sessions };
                 let (poller, _) = cell.spawn_linked(None, poller, ()).await?;
                 state.pollers.insert(environment.clone(), poller);
@@ -222,6 +250,9 @@ impl Root {
         cause: &str,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        if state.phase == Phase::Closing {
+            return Ok(());
+        }
         let policy = &self.context.settings.supervision;
         let budget = state.budgets.entry(part.clone()).or_insert_with(|| Budget::new(policy.core));
         let verdict = budget.spend(Instant::now());
@@ -233,7 +264,7 @@ impl Root {
         let after = policy.backoff.delay(failures, None, &mut state.rng);
         let mut parts = vec![part];
         if parts == [Part::Sessions] {
-            state.sessions = None;
+            state.sessions.send_replace(None);
             for (environment, poller) in std::mem::take(&mut state.pollers) {
                 poller.kill();
                 parts.push(Part::Poller(environment));
@@ -246,33 +277,77 @@ impl Root {
     }
 }
 
-/// Lets all sessions end: by themselves within the grace period, by handing them back after it, and by
-/// force if even that takes too long.
-async fn drain(context: Arc<Context>, sessions: Option<ActorRef<SessionsMsg>>, grace: Duration) -> Drained {
-    if let Some(sessions) = &sessions {
-        let ended = sessions.call(SessionsMsg::Drain, Some(grace)).await;
-        if !matches!(ended, Ok(CallResult::Success(()))) {
-            let _ = sessions.cast(SessionsMsg::HandBack);
-            let settings = &context.settings;
-            let settle = settings.session.settle + settings.deadlines.provider;
-            let ended = sessions.call(SessionsMsg::Drain, Some(settle)).await;
-            if !matches!(ended, Ok(CallResult::Success(()))) {
-                let _ = sessions.kill_and_wait(Some(settings.supervision.kill)).await;
+/// Lets all sessions end: by themselves within the grace period, by telling them to after it, and by force if
+/// even that takes too long.
+async fn drain(
+    context: &Context,
+    root: &ActorRef<RootMsg>,
+    mut sessions: watch::Receiver<Option<ActorRef<SessionsMsg>>>,
+    grace: Duration,
+) -> Drained {
+    let settings = &context.settings;
+    let (gently, now) = match settings.on_drain {
+        OnDrain::Release => (Ending::Drain, Ending::HandBack),
+        OnDrain::Leave => (Ending::Leave, Ending::LeaveNow),
+    };
+    let settle = settings.session.settle + settings.deadlines.provider;
+    if !ended(&mut sessions, gently, grace).await && !ended(&mut sessions, now, settle).await {
+        let _ = root.cast(RootMsg::Close);
+        let sessions = sessions.borrow().clone();
+        if let Some(sessions) = sessions {
+            let _ = sessions.kill_and_wait(Some(settings.supervision.kill)).await;
+        }
+    }
+    let left = context.ledger.all();
+    let closings = left.iter().map(|entry| close(context, entry));
+    // Together: what cannot be deleted in the time of one request is left to the next process.
+    futures_util::future::join_all(closings).await;
+    if settings.on_drain == OnDrain::Release {
+        let _ = root.cast(RootMsg::Close);
+        disband(context).await;
+    }
+    Drained {
+        handed_back: context.handed_back.load(Ordering::Relaxed),
+        left: context.left.load(Ordering::Relaxed),
+        killed: left.len(),
+    }
+}
+
+/// Whether all sessions ended in time, whichever supervisor they had.
+async fn ended(
+    sessions: &mut watch::Receiver<Option<ActorRef<SessionsMsg>>>,
+    how: Ending,
+    within: Duration,
+) -> bool {
+    let ended = async {
+        loop {
+            let supervisor = sessions.borrow_and_update().clone();
+            if let Some(supervisor) = supervisor {
+                let ended = supervisor.call(|reply| SessionsMsg::End { how, reply }, None).await;
+                if matches!(ended, Ok(CallResult::Success(()))) {
+                    return true;
+                }
+            }
+            // It failed, and is started again; unless the root is gone, too.
+            if sessions.changed().await.is_err() {
+                return false;
             }
         }
+    };
+    tokio::time::timeout(within, ended).await.unwrap_or(false)
+}
+
+/// Ends what is left of a session by force.
+async fn close(context: &Context, entry: &Entry) {
+    let settings = &context.settings;
+    for cell in entry.take_cells() {
+        let _ = cell.kill_and_wait(Some(settings.supervision.kill)).await;
     }
-    let mut report = Drained::default();
-    for entry in context.ledger.all() {
-        for cell in entry.take_cells() {
-            let _ = cell.kill_and_wait(Some(context.settings.supervision.kill)).await;
-        }
-        if let Some((_, sandbox)) = entry.sandbox() {
+    if settings.on_drain == OnDrain::Release {
+        for sandbox in entry.sandboxes() {
             let deleted = context.ports.provider.delete(&sandbox);
-            let _ = provider(context.settings.deadlines.provider, deleted).await;
+            let _ = provider(settings.deadlines.provider, deleted).await;
         }
-        context.ledger.remove(&entry.item.id);
-        report.killed += 1;
     }
-    report.handed_back = context.handed_back.load(Ordering::Relaxed);
-    report
+    context.ledger.remove(&entry.item.id);
 }

@@ -19,15 +19,17 @@ use tokio::time::Instant;
 
 use crate::context::{Context, control, provider};
 use crate::effects::{Crashed, Tasks};
+use crate::event::CallKind;
 use crate::fault::{Fault, FaultClass};
 use crate::ids::{SessionId, WorkId};
 use crate::ledger::Entry;
 use crate::notice::Notice;
-use crate::ports::{Record, StopMode};
+use crate::ports::{Answer, Record, StopMode};
 use crate::session::actor::{SessionActor, SessionMsg};
 use crate::session::end::{End, Outcome};
 use crate::session::signals;
 use crate::supervision::{ActorKind, Budget, Verdict};
+use crate::tool::ToolResult;
 
 /// What the supervisor of all sessions is told.
 pub(crate) enum SessionsMsg {
@@ -37,10 +39,8 @@ pub(crate) enum SessionsMsg {
     Start(WorkId),
     /// A given-up item has been let go of.
     LetGo(WorkId),
-    /// Take up no new turns; answered when no session is left.
-    Drain(RpcReplyPort<()>),
-    /// Hand every item back now.
-    HandBack,
+    /// Bring every session to an end; answered when none is left.
+    End { how: Ending, reply: RpcReplyPort<()> },
     /// A task panicked.
     Crashed(String),
 }
@@ -48,6 +48,30 @@ pub(crate) enum SessionsMsg {
 impl Crashed for SessionsMsg {
     fn crashed(what: String) -> Self {
         Self::Crashed(what)
+    }
+}
+
+/// How sessions are brought to an end, from the gentlest on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// With the turn they are in.
+    Drain,
+    /// Now, and their items lapse to other workers.
+    HandBack,
+    /// With the calls that run, and the next process goes on.
+    Leave,
+    /// Now, and the next process goes on.
+    LeaveNow,
+}
+
+impl Ending {
+    fn event(self) -> signals::Event {
+        match self {
+            Self::Drain => signals::Event::Drain,
+            Self::HandBack => signals::Event::HandBack,
+            Self::Leave => signals::Event::Leave,
+            Self::LeaveNow => signals::Event::LeaveNow,
+        }
     }
 }
 
@@ -62,7 +86,9 @@ pub(crate) struct State {
     ids: BTreeMap<ActorId, WorkId>,
     tasks: Tasks<WorkId>,
     rng: SmallRng,
-    draining: Option<Vec<RpcReplyPort<()>>>,
+    ending: Option<Ending>,
+    /// Who wants to know when no session is left.
+    waiting: Vec<RpcReplyPort<()>>,
 }
 
 /// One item's session.
@@ -86,7 +112,8 @@ impl Actor for Sessions {
             ids: BTreeMap::new(),
             tasks: Tasks::new(),
             rng: self.context.rng("sessions"),
-            draining: None,
+            ending: None,
+            waiting: Vec::new(),
         })
     }
 
@@ -102,12 +129,14 @@ impl Actor for Sessions {
             SessionsMsg::Admit(work) => self.admit(&me, work, state)?,
             SessionsMsg::Start(work) => Box::pin(self.start(&me, work, state)).await,
             SessionsMsg::LetGo(work) => self.forget(&me, &work, state),
-            SessionsMsg::Drain(reply) => {
-                state.draining.get_or_insert_default().push(reply);
-                tell_all(state, &signals::Event::Drain);
-                answer_drain(state);
+            SessionsMsg::End { how, reply } => {
+                state.ending = Some(how);
+                state.waiting.push(reply);
+                for actor in state.kids.values().filter_map(|kid| kid.actor.as_ref()) {
+                    let _ = actor.cast(SessionMsg::Event(how.event()));
+                }
+                answer(state);
             }
-            SessionsMsg::HandBack => tell_all(state, &signals::Event::HandBack),
             SessionsMsg::Crashed(what) => return Err(what.into()),
         }
         Ok(())
@@ -146,8 +175,7 @@ impl SessionsMsg {
             Self::Admit(_) => "admit",
             Self::Start(_) => "start",
             Self::LetGo(_) => "let_go",
-            Self::Drain(_) => "drain",
-            Self::HandBack => "hand_back",
+            Self::End { .. } => "end",
             Self::Crashed(_) => "crashed",
         }
     }
@@ -171,15 +199,18 @@ impl Sessions {
             session: session.clone(),
         });
         let older = same_session(state, session.as_ref());
+        let waits = !older.is_empty();
         let budget = Budget::new(self.context.settings.supervision.session);
         state.kids.insert(work.clone(), Kid { entry, budget, actor: None });
-        if older.is_empty() {
+        if !waits {
             me.cast(SessionsMsg::Start(work))?;
         }
         // Otherwise it is started when the last older one has ended.
         for kid in older.iter().filter_map(|older| state.kids.get(older)) {
-            if let Some(actor) = &kid.actor {
-                let _ = actor.cast(SessionMsg::Event(signals::Event::Supersede));
+            match &kid.actor {
+                Some(actor) => drop(actor.cast(SessionMsg::Event(signals::Event::Supersede))),
+                // It finds out when it is started again.
+                None => kid.entry.set_end(End::Superseded),
             }
         }
         Ok(())
@@ -206,8 +237,8 @@ impl Sessions {
             Ok((actor, _)) => {
                 kid.entry.add_cell(actor.get_cell());
                 state.ids.insert(actor.get_id(), work);
-                if state.draining.is_some() {
-                    let _ = actor.cast(SessionMsg::Event(signals::Event::Drain));
+                if let Some(how) = state.ending {
+                    let _ = actor.cast(SessionMsg::Event(how.event()));
                 }
                 kid.actor = Some(actor);
             }
@@ -247,8 +278,10 @@ impl Sessions {
         let session = kid.entry.item.session().cloned();
         let end = kid.entry.end();
         let outcome = end.as_ref().map_or(Outcome::Failed, End::outcome);
-        if outcome == Outcome::HandedBack {
-            self.context.handed_back.fetch_add(1, Ordering::Relaxed);
+        match outcome {
+            Outcome::HandedBack => drop(self.context.handed_back.fetch_add(1, Ordering::Relaxed)),
+            Outcome::Left => drop(self.context.left.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
         }
         self.context.notices.publish(Notice::Ended {
             work: work.clone(),
@@ -263,51 +296,56 @@ impl Sessions {
         {
             let _ = me.cast(SessionsMsg::Start(next));
         }
-        answer_drain(state);
+        answer(state);
     }
 }
 
-/// The items of a session that are held now.
+/// The items of a session that are held now, in the order in which they came.
 fn same_session(state: &State, session: Option<&SessionId>) -> Vec<WorkId> {
     let Some(session) = session else { return Vec::new() };
-    let same = state.kids.iter().filter(|(_, kid)| kid.entry.item.session() == Some(session));
-    same.map(|(work, _)| work.clone()).collect()
+    let same = state.kids.values().filter(|kid| kid.entry.item.session() == Some(session));
+    let mut same: Vec<_> = same.map(|kid| &kid.entry).collect();
+    same.sort_by_key(|entry| entry.number);
+    same.into_iter().map(|entry| entry.item.id.clone()).collect()
 }
 
-fn tell_all(state: &State, event: &signals::Event) {
-    for actor in state.kids.values().filter_map(|kid| kid.actor.as_ref()) {
-        let _ = actor.cast(SessionMsg::Event(event.clone()));
-    }
-}
-
-fn answer_drain(state: &mut State) {
-    if state.kids.is_empty()
-        && let Some(replies) = &mut state.draining
-    {
-        for reply in replies.drain(..) {
+/// Answers who wants to know, once no session is left.
+fn answer(state: &mut State) {
+    if state.kids.is_empty() {
+        for reply in state.waiting.drain(..) {
             let _ = reply.send(());
         }
     }
 }
 
-/// Lets go of an item whose session cannot be kept alive: once nothing of it runs any more, it is stopped, if
-/// it is still ours. What cannot be deleted here is left to the reaper.
+/// Lets go of an item whose session cannot be kept alive: once nothing of it runs any more, its calls are
+/// answered and it is stopped, if it is still ours. What cannot be deleted here is left to the reaper.
 async fn let_go(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionsMsg>, within: Duration) {
     for cell in entry.take_cells() {
         let _ = cell.kill_and_wait(Some(within)).await;
     }
     let deadlines = &context.settings.deadlines;
-    if let Some((_, sandbox)) = entry.sandbox()
-        && let Err(error) = provider(deadlines.provider, context.ports.provider.delete(&sandbox)).await
-    {
-        let reason = error.fault().message;
-        context.notices.publish(Notice::Orphan { sandbox, reason });
+    for sandbox in entry.sandboxes() {
+        if let Err(error) = provider(deadlines.provider, context.ports.provider.delete(&sandbox)).await {
+            let reason = error.fault().message;
+            context.notices.publish(Notice::Orphan { sandbox, reason });
+        }
     }
-    if entry.holds_lease(Instant::now())
-        && let Err(error) =
-            control(deadlines.control, context.ports.control.stop(&entry.item, StopMode::Force)).await
-    {
-        tracing::warn!(error = %error.fault(), remuda.work.id = %entry.item.id, "could not stop a given-up item");
+    if entry.holds_lease(Instant::now()) {
+        let unknown = "the worker failed while this call ran, and gave the session up. Nobody knows how far \
+                       the call came; it was not run again.";
+        for (call, result) in entry.open_calls() {
+            let result = result.unwrap_or_else(|| Arc::new(ToolResult::error(unknown)));
+            let answer = Answer { call, kind: CallKind::Toolset, result };
+            let posted = control(deadlines.control, context.ports.control.post(&entry.item, &answer)).await;
+            if let Err(error) = posted {
+                tracing::warn!(error = %error.fault(), remuda.call.id = %answer.call, "could not answer a given-up call");
+            }
+        }
+        let stopped = control(deadlines.control, context.ports.control.stop(&entry.item, StopMode::Force));
+        if let Err(error) = stopped.await {
+            tracing::warn!(error = %error.fault(), remuda.work.id = %entry.item.id, "could not stop a given-up item");
+        }
     }
     context.note(&entry.item.id, Record::Ended).await;
     let _ = to.cast(SessionsMsg::LetGo(entry.item.id.clone()));

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::Environment;
 use crate::backoff::Backoff;
 use crate::ids::EnvironmentId;
 use crate::ports::{ControlPlane, Journal, OwnerId, SandboxProvider};
-use crate::{poller, reaper, sandbox, session, supervision};
+use crate::{
+    admission, breaker, governor, herd, poller, reaper, retry_budget, sandbox, session, supervision,
+};
 
 /// The host's side of the tree.
 #[derive(Clone)]
@@ -22,22 +25,34 @@ pub struct Ports {
 /// How the tree works. Every field has the default its own documentation gives.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The queues to serve, one poller each.
-    pub environments: Vec<EnvironmentId>,
+    /// The queues to serve, one poller each, with the weights by which they share the sessions.
+    pub environments: Vec<Environment>,
     /// Whose sandboxes these are. Must be the same after a restart, and another's nowhere else.
     pub owner: OwnerId,
     /// Sessions held at once, over all queues. Default 100.
     pub max_sessions: usize,
     /// Where all randomness comes from: the same seed, the same jitter. Hosts pass a random one.
     pub seed: u64,
+    /// How work is admitted.
+    pub admission: admission::Policy,
+    /// How requests to the control plane are governed.
+    pub governor: governor::Policy,
+    /// When a provider that fails is left alone.
+    pub breaker: breaker::Policy,
+    /// How much may be repeated, all in all.
+    pub retries: retry_budget::Policy,
     /// How queues are polled.
     pub poller: poller::Policy,
     /// How sessions are served.
     pub session: session::Policy,
     /// How sandboxes are kept.
     pub sandbox: sandbox::Policy,
+    /// How sandboxes without a work item are kept.
+    pub herd: herd::Policy,
     /// How orphans are found.
     pub reaper: reaper::Policy,
+    /// What a drain does with sessions that do not end by themselves. Default [`OnDrain::Release`].
+    pub on_drain: OnDrain,
     /// How failed actors are restarted.
     pub supervision: supervision::Policy,
     /// Delays between attempts.
@@ -47,22 +62,40 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults, for these queues.
+    /// The defaults, for these queues, which share equally.
     pub fn new(owner: OwnerId, environments: impl IntoIterator<Item = EnvironmentId>) -> Self {
         Self {
-            environments: environments.into_iter().collect(),
+            environments: environments.into_iter().map(Environment::from).collect(),
             owner,
             max_sessions: 100,
             seed: 0,
+            admission: admission::Policy::default(),
+            governor: governor::Policy::default(),
+            breaker: breaker::Policy::default(),
+            retries: retry_budget::Policy::default(),
             poller: poller::Policy::default(),
             session: session::Policy::default(),
             sandbox: sandbox::Policy::default(),
+            herd: herd::Policy::default(),
             reaper: reaper::Policy::default(),
+            on_drain: OnDrain::default(),
             supervision: supervision::Policy::default(),
             backoffs: Backoffs::default(),
             deadlines: Deadlines::default(),
         }
     }
+}
+
+/// What a drain does with sessions that do not end by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDrain {
+    /// They finish the turn they are in; what is left after the grace period is cut, and its item lapses to
+    /// another worker. Sandboxes that wait for sessions are deleted.
+    #[default]
+    Release,
+    /// They finish the calls that run, and the next process on the same journal and provider goes on with
+    /// them: leases are kept, sandboxes are frozen, and calls that outlast the grace period run on.
+    Leave,
 }
 
 /// Delays between attempts, by what is attempted.
@@ -86,6 +119,8 @@ pub struct Backoffs {
     pub sandbox: Backoff,
     /// Requests to a hand that was not heard. Default 50 ms up to 2 s.
     pub call: Backoff,
+    /// Making of blank sandboxes. Default 1 s up to 60 s.
+    pub herd: Backoff,
 }
 
 impl Default for Backoffs {
@@ -101,6 +136,7 @@ impl Default for Backoffs {
             stop: of(500, 5_000),
             sandbox: of(200, 10_000),
             call: of(50, 2_000),
+            herd: of(1_000, 60_000),
         }
     }
 }

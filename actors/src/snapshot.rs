@@ -6,12 +6,21 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::ids::{EnvironmentId, SandboxId, SessionId, WorkId};
+use crate::{admission, breaker, governor};
 
 /// What a tree holds at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct Snapshot {
     /// Sessions that could be taken on right now.
     pub free_slots: usize,
+    /// Who holds the others, and whether more are granted.
+    pub admission: admission::View,
+    /// Requests to the control plane that wait for their turn.
+    pub governor: governor::View,
+    /// The circuits to the sandbox provider.
+    pub circuits: Vec<breaker::View>,
+    /// Retries that the tree may make at once.
+    pub retries_left: u32,
     /// The work items held, in the order of their ids.
     pub sessions: Vec<SessionView>,
 }
@@ -58,6 +67,13 @@ impl Snapshot {
                 age: view.since.elapsed(),
             }
         });
-        Self { free_slots: context.slots.available_permits(), sessions: sessions.collect() }
+        Self {
+            free_slots: context.admission.free(),
+            admission: context.admission.view(),
+            governor: context.governor.view(),
+            circuits: context.guarded.view(),
+            retries_left: context.retries.left(),
+            sessions: sessions.collect(),
+        }
     }
 }

@@ -33,6 +33,8 @@ pub enum ActorKind {
     Session,
     /// One session's sandbox.
     Sandbox,
+    /// The herd.
+    Herd,
     /// The reaper.
     Reaper,
 }
@@ -46,6 +48,7 @@ impl ActorKind {
             Self::Poller => "poller",
             Self::Session => "session",
             Self::Sandbox => "sandbox",
+            Self::Herd => "herd",
             Self::Reaper => "reaper",
         }
     }

@@ -1,5 +1,6 @@
 //! The handle by which a host starts, watches and drains a tree.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use crate::context::Context;
 use crate::ids::EnvironmentId;
 use crate::notice::Notice;
-use crate::ports::JournalError;
+use crate::ports::{JournalError, Replay};
 use crate::root::{Root, RootMsg};
 use crate::settings::{Ports, Settings};
 use crate::snapshot::Snapshot;
@@ -34,6 +35,8 @@ type Ended = Result<(), TreeError>;
 pub struct Drained {
     /// Sessions that were handed back in the middle of a turn when the grace period was over.
     pub handed_back: usize,
+    /// Sessions that were left to the next process.
+    pub left: usize,
     /// Sessions that did not even manage that in time and were killed.
     pub killed: usize,
 }
@@ -48,6 +51,12 @@ pub enum StartError {
     /// There is no room for a single session.
     #[error("`max_sessions` is 0; expected at least 1")]
     NoSlots,
+    /// A queue is named twice.
+    #[error("environment `{id}` is given twice; name each once, with the weight it is to have")]
+    DuplicateEnvironment {
+        /// The queue.
+        id: EnvironmentId,
+    },
     /// What an earlier process left could not be read.
     #[error("could not take up where the last process ended")]
     Journal(#[source] JournalError),
@@ -103,14 +112,19 @@ impl Tree {
         if context.settings.max_sessions == 0 {
             return Err(StartError::NoSlots);
         }
-        let context = Arc::new(context);
-        let replayed = context.ports.journal.replay().await.map_err(StartError::Journal)?;
-        for entry in context.ledger.restore(replayed, Instant::now()) {
-            // More than there are slots is held until they end: what was claimed is served.
-            if let Ok(slot) = Arc::clone(&context.slots).try_acquire_owned() {
-                entry.take_slot(slot);
-            }
+        let mut named = BTreeSet::new();
+        if let Some(twice) =
+            context.settings.environments.iter().find(|environment| !named.insert(&environment.id))
+        {
+            return Err(StartError::DuplicateEnvironment { id: twice.id.clone() });
         }
+        let context = Arc::new(context);
+        let Replay { work, shelf } = context.ports.journal.replay().await.map_err(StartError::Journal)?;
+        for entry in context.ledger.restore(work, Instant::now()) {
+            // What was claimed is served, even if it is more than there are slots.
+            entry.take_slot(context.admission.occupy(entry.item.environment.clone()));
+        }
+        context.herd.restore(shelf, &context.ledger);
         let (tell, ended) = watch::channel(None);
         let guardian = Guardian { tell };
         let (guardian, _) =
@@ -139,8 +153,9 @@ impl Tree {
         let _ = self.root.cast(RootMsg::Wake(environment));
     }
 
-    /// Ends the tree in order: claims nothing more, lets sessions finish the turn they are in within `grace`,
-    /// then cuts the calls of the rest short and hands their items back. Returns when nothing runs any more.
+    /// Ends the tree in order: claims nothing more, lets sessions come to an end within `grace` in the way
+    /// [`Settings::on_drain`] says, and does not wait for the rest. Returns when nothing of the tree runs any
+    /// more.
     ///
     /// # Cancel safety
     /// The drain goes on if this is dropped, until the handle is.

@@ -21,6 +21,7 @@ use super::transcript::{Transcript, short};
 use crate::emulator::SessionHandle;
 use crate::emulator::scenario::Outcome as Played;
 use crate::report::{Exit, Failure};
+use crate::shutdown::Signals;
 
 /// The scenarios that are played, all at once.
 const SCENARIOS: [&str; 3] = ["program", "server", "permissions"];
@@ -48,30 +49,42 @@ pub(super) struct DemoArguments {
 pub(super) fn demo(arguments: &DemoArguments) -> Result<Exit, Failure> {
     // The transcript is what people want to see; what goes wrong is told beside it.
     logging::start(LogFormat::Text, Some("error,ractor=off"));
-    let runtime = super::runtime()?;
-    if arguments.interactive {
-        return runtime.block_on(super::interactive::interactive(&arguments.sandbox));
-    }
-    runtime.block_on(play(&arguments.sandbox))
+    super::block_on(async {
+        // Before there is anything to clear away.
+        let mut signals = Signals::listen_on_terminal().map_err(|error| Failure::new(Exit::GaveUp, error))?;
+        if arguments.interactive {
+            super::interactive::interactive(&arguments.sandbox, &mut signals).await
+        } else {
+            play(&arguments.sandbox, &mut signals).await
+        }
+    })?
 }
 
-async fn play(sandbox: &SandboxArguments) -> Result<Exit, Failure> {
+async fn play(sandbox: &SandboxArguments, signals: &mut Signals) -> Result<Exit, Failure> {
     let stage = Stage::set(sandbox, |settings| {
         settings.session.max_idle = Some(MAX_IDLE);
         settings.sandbox.standby_after = Some(STANDBY_AFTER);
     })
     .await?;
     let mut figures = Figures::default();
-    let sessions = tokio::time::timeout(PATIENCE, perform(&stage, &mut figures)).await;
-    let passed = match sessions {
-        Ok(sessions) => close(&figures, &sessions?),
-        Err(_) => {
+    let performed = tokio::select! {
+        biased;
+        () = signals.next() => None,
+        performed = tokio::time::timeout(PATIENCE, perform(&stage, &mut figures)) => Some(performed),
+    };
+    let passed = match performed {
+        Some(Ok(sessions)) => sessions.map(|sessions| close(&figures, &sessions)),
+        Some(Err(_)) => {
             anstream::println!("\nIt took longer than {PATIENCE:?}, so something is wrong.");
-            false
+            Ok(false)
+        }
+        None => {
+            anstream::println!("\nInterrupted.");
+            Ok(false)
         }
     };
-    stage.strike().await;
-    Ok(if passed { Exit::Clean } else { Exit::Failed })
+    stage.strike(signals).await;
+    passed.map(|passed| if passed { Exit::Clean } else { Exit::Failed })
 }
 
 /// What the tree said about each session.

@@ -15,6 +15,6 @@ pub(super) struct EmulatorCommand {
 /// Runs the emulator until it is interrupted.
 pub(super) fn emulator(command: EmulatorCommand) -> Result<Exit, Failure> {
     logging::start(LogFormat::Text, None);
-    let done = super::runtime()?.block_on(main(command.emulator));
+    let done = super::block_on(main(command.emulator))?;
     done.map(|()| Exit::Clean).map_err(|error| Failure::new(Exit::Configuration, error))
 }

@@ -11,20 +11,25 @@ use super::stage::Stage;
 use super::transcript::short;
 use crate::emulator::SessionHandle;
 use crate::report::{Exit, Failure};
+use crate::shutdown::Signals;
 
 /// Longest time one line may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Reads lines until there are no more.
-pub(super) async fn interactive(sandbox: &SandboxArguments) -> Result<Exit, Failure> {
+/// Reads lines until there are no more, or until it is interrupted.
+pub(super) async fn interactive(sandbox: &SandboxArguments, signals: &mut Signals) -> Result<Exit, Failure> {
     // The session is kept for as long as somebody types.
     let stage = Stage::set(sandbox, |settings| settings.session.max_idle = None).await?;
     let terminal = std::io::stdin().is_terminal();
     if terminal {
-        anstream::println!("Each line runs in a sandbox of its own. Ctrl-D ends it.");
+        anstream::println!("Each line runs in a sandbox of its own. Ctrl-D or Ctrl-C ends it.");
     }
-    let done = converse(&stage, terminal).await;
-    stage.strike().await;
+    let done = tokio::select! {
+        biased;
+        () = signals.next() => Ok(()),
+        done = converse(&stage, terminal) => done,
+    };
+    stage.strike(signals).await;
     done.map(|()| Exit::Clean)
 }
 

@@ -1,6 +1,7 @@
 //! The command line: raw arguments, and one module per command.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -8,8 +9,10 @@ use crate::report::{Exit, Failure};
 
 mod demo;
 mod emulator;
+mod environments;
 mod interactive;
 mod logging;
+mod policy;
 mod run;
 mod stage;
 mod table;
@@ -52,10 +55,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     done.unwrap_or_else(|failure| failure.report())
 }
 
-/// A runtime for a command.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// How long what cannot be interrupted may go on when a command has ended, such as waiting for a line to be typed.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Runs a command to its end on a runtime of its own.
+fn block_on<T>(command: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| {
+    let runtime = runtime.map_err(|error| {
         Failure::new(Exit::GaveUp, anyhow::Error::new(error).context("could not start the runtime"))
-    })
+    })?;
+    let done = runtime.block_on(command);
+    runtime.shutdown_timeout(LINGER);
+    Ok(done)
 }

@@ -1,31 +1,33 @@
 //! `remuda run`: serves an environment until it is told to stop.
 
-use std::io::Read as _;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use rand::RngExt as _;
-use remuda_actors::ids::EnvironmentId;
+use remuda_actors::admission::Environment;
+use remuda_actors::bucket::Rate;
 use remuda_actors::notice::Notice;
-use remuda_actors::ports::Volatile;
-use remuda_actors::secret::Secret;
 use remuda_actors::{Ports, Settings, Tree};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::environments::{EnvironmentArguments, KEY_VARIABLE};
 use super::logging::{self, LogFormat};
+use super::policy::{HerdArguments, SessionArguments};
 use crate::cma;
 use crate::launch::{Isolation, Limits, Network};
+use crate::pressure::{self, HostMemory};
 use crate::providers::local::{self, LocalProvider};
 use crate::report::{Exit, Failure};
 use crate::shutdown::Signals;
 use crate::state_dir::StateDir;
+use crate::store::Store;
 
-/// Where the key is taken from if no file is named.
-const KEY_VARIABLE: &str = "ANTHROPIC_ENVIRONMENT_KEY";
+/// Seconds of the average rate of requests that may be made at once: a restart asks about everything.
+const BURST: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 /// Sandboxes that share a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -37,14 +39,8 @@ enum Provider {
 
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
-    /// The environment to serve (`env_…`).
-    #[arg(long, env = "ANTHROPIC_ENVIRONMENT_ID", value_name = "ID")]
-    environment_id: String,
-
-    /// A file that holds the environment's key, `-` for standard input. Without it the key is taken from
-    /// ANTHROPIC_ENVIRONMENT_KEY; it is never an argument, since everyone on a host can read those.
-    #[arg(long, value_name = "FILE")]
-    environment_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    environments: EnvironmentArguments,
 
     /// The control plane's address.
     #[arg(long, env = "ANTHROPIC_BASE_URL", value_name = "URL", default_value = "https://api.anthropic.com")]
@@ -58,18 +54,19 @@ pub(super) struct RunArguments {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_sessions: u32,
 
-    /// How long a session may be idle after its turn before its work item is ended; a later message queues it
-    /// again. 0 means for ever.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
-    max_idle: Duration,
+    /// Sandboxes being started at once.
+    #[arg(long, value_name = "N", default_value = "8")]
+    max_starts: NonZeroUsize,
 
-    /// How long no call must run before a sandbox is put in standby. 0 puts it there at once.
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
-    standby_after: Duration,
+    /// Memory that must be available on this host, in MiB, for a new session to be taken on. 0 means that nobody
+    /// looks.
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    min_free_memory: u32,
 
-    /// Longest time of one tool call, whatever its own limits say.
-    #[arg(long, value_name = "TIME", default_value = "150s", value_parser = humantime::parse_duration)]
-    call_timeout: Duration,
+    /// Requests to the control plane per second, on average; four times as many may be made at once. 0 means as
+    /// many as there are. Heartbeats come first, then results, then whatever else sessions need, then polls.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    requests_per_second: u32,
 
     /// How long the control plane may take to answer for the first time before the process gives up; later it
     /// is asked for ever.
@@ -92,6 +89,12 @@ pub(super) struct RunArguments {
     /// How log lines look. RUST_LOG says which there are.
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
+
+    #[command(flatten)]
+    session: SessionArguments,
+
+    #[command(flatten)]
+    herd: HerdArguments,
 
     #[command(flatten)]
     sandbox: SandboxArguments,
@@ -136,14 +139,13 @@ impl SandboxArguments {
 /// Serves until a signal comes or it cannot go on.
 pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     logging::start(arguments.log_format, None);
-    let key = key(&arguments)?;
-    let environment = EnvironmentId::new(arguments.environment_id.as_str());
+    let (environments, queues) = arguments.environments.read()?.into_iter().unzip();
     let path = arguments.state_dir.clone().map_or_else(default_state_dir, Ok)?;
     let state_dir = StateDir::open(&path).map_err(configuration)?;
     let client = cma::Client::new(cma::Options {
         base_url: arguments.base_url.clone(),
         worker_id: arguments.worker_id.clone().unwrap_or_else(worker_id),
-        queues: vec![cma::Queue { environment: environment.clone(), key }],
+        queues,
     });
     let provider = match arguments.provider {
         Provider::Local => local_provider(&state_dir, &arguments.sandbox)?,
@@ -151,10 +153,10 @@ pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     let ports = Ports {
         control: Arc::new(client.map_err(configuration)?),
         provider: Arc::new(provider),
-        journal: Arc::new(Volatile),
+        journal: Arc::new(Store::open(state_dir.path()).map_err(configuration)?),
     };
-    let settings = settings(&arguments, &state_dir, environment);
-    super::runtime()?.block_on(serve(ports, settings, &arguments))
+    let settings = settings(&arguments, &state_dir, environments);
+    super::block_on(serve(ports, settings, &arguments))?
 }
 
 async fn serve(ports: Ports, settings: Settings, arguments: &RunArguments) -> Result<Exit, Failure> {
@@ -195,7 +197,12 @@ async fn serve(ports: Ports, settings: Settings, arguments: &RunArguments) -> Re
             );
             Ok(Exit::HandedBack)
         }
-        None => Ok(Exit::Clean),
+        None => {
+            if drained.left > 0 {
+                tracing::info!(sessions = drained.left, "left to the next start, which goes on with them");
+            }
+            Ok(Exit::Clean)
+        }
     }
 }
 
@@ -235,13 +242,21 @@ async fn watch(mut notices: Receiver<Notice>, queues: usize, start_timeout: Dura
     }
 }
 
-fn settings(arguments: &RunArguments, state_dir: &StateDir, environment: EnvironmentId) -> Settings {
-    let mut settings = Settings::new(state_dir.owner().clone(), [environment]);
+fn settings(arguments: &RunArguments, state_dir: &StateDir, environments: Vec<Environment>) -> Settings {
+    let mut settings = Settings::new(state_dir.owner().clone(), []);
+    settings.environments = environments;
     settings.max_sessions = arguments.max_sessions as usize;
+    settings.admission.max_starts = arguments.max_starts;
+    if arguments.min_free_memory > 0 {
+        let min_free = u64::from(arguments.min_free_memory) << 20;
+        let options = pressure::Options { min_free, ..pressure::Options::default() };
+        settings.admission.pressure = Some(Arc::new(HostMemory::new(options)));
+    }
+    settings.governor.rate = NonZeroU32::new(arguments.requests_per_second)
+        .map(|per_second| Rate { per_second, burst: per_second.saturating_mul(BURST) });
     settings.seed = rand::rng().random();
-    settings.session.max_idle = Some(arguments.max_idle).filter(|idle| !idle.is_zero());
-    settings.sandbox.standby_after = Some(arguments.standby_after);
-    settings.deadlines.call = arguments.call_timeout;
+    arguments.session.apply(&mut settings);
+    arguments.herd.apply(&mut settings);
     settings
 }
 
@@ -269,33 +284,6 @@ pub(super) fn program() -> Result<PathBuf, Failure> {
 
 fn configuration(error: impl Into<anyhow::Error>) -> Failure {
     Failure::new(Exit::Configuration, error)
-}
-
-/// The environment's key, from wherever it is.
-fn key(arguments: &RunArguments) -> Result<Secret, Failure> {
-    let text = match &arguments.environment_key_file {
-        Some(path) if path.as_os_str() == "-" => {
-            let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .context("could not read the key from standard input")
-                .map(|_| text)
-        }
-        Some(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("could not read the key from {}", path.display())),
-        None => std::env::var(KEY_VARIABLE).with_context(|| format!("{KEY_VARIABLE} is not set")),
-    };
-    let text = text.map_err(|error| {
-        configuration(error).hint(format!("set {KEY_VARIABLE}, or name a file with `--environment-key-file`"))
-    })?;
-    let key = text.trim();
-    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let what = "the environment key is not one: expected one line of printable characters without spaces";
-        return Err(
-            Failure::say(Exit::Configuration, what).hint("copy it again from the Console, `sk-ant-oat01-…`")
-        );
-    }
-    Ok(Secret::new(key))
 }
 
 fn default_state_dir() -> Result<PathBuf, Failure> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use remuda_actors::ids::SandboxId;
-use remuda_actors::ports::{HandHealth, SandboxProvider, Volatile};
+use remuda_actors::ports::{HandHealth, OwnerId, SandboxProvider, Volatile};
 use remuda_actors::secret::Secret;
 use remuda_actors::{Ports, Settings, Tree};
 use tempfile::TempDir;
@@ -15,6 +15,7 @@ use crate::cma;
 use crate::emulator::{Emulator, EnvironmentHandle, Options};
 use crate::providers::local::LocalProvider;
 use crate::report::{Exit, Failure};
+use crate::shutdown::Signals;
 use crate::state_dir::StateDir;
 
 /// How long sessions may take to end when a demonstration is over.
@@ -30,7 +31,7 @@ pub(super) struct Stage {
     pub(super) agent: String,
     pub(super) tree: Tree,
     provider: Arc<LocalProvider>,
-    _state_dir: StateDir,
+    state_dir: StateDir,
     /// Removed last, with everything in it.
     _folder: TempDir,
 }
@@ -65,9 +66,11 @@ impl Stage {
         };
         let mut settings = Settings::new(state_dir.owner().clone(), [environment.id.clone()]);
         settings.seed = rand::rng().random();
+        // Nobody comes back for anything.
+        (settings.herd.warm, settings.herd.park_for) = (0, Duration::ZERO);
         change(&mut settings);
         let tree = Tree::start(ports, settings).await.map_err(|error| failed(error.into()))?;
-        Ok(Self { emulator, environment, agent, tree, provider, _state_dir: state_dir, _folder: folder })
+        Ok(Self { emulator, environment, agent, tree, provider, state_dir, _folder: folder })
     }
 
     /// How the hand of a sandbox is; none if it does not say so in time.
@@ -79,9 +82,32 @@ impl Stage {
         async move { tokio::time::timeout(LOOK, hand.health()).await.ok()?.ok() }
     }
 
-    /// Ends the tree, then the emulator.
-    pub(super) async fn strike(self) {
-        self.tree.drain(GRACE).await;
+    /// Ends the tree, then every sandbox that is left, then the emulator. A signal cuts the sessions short.
+    pub(super) async fn strike(self, signals: &mut Signals) {
+        tokio::select! {
+            biased;
+            () = signals.next() => {}
+            _ = self.tree.drain(GRACE) => {}
+        }
+        // It makes no more of them.
+        drop(self.tree);
+        if tokio::time::timeout(GRACE, clear(&*self.provider, self.state_dir.owner())).await.is_err() {
+            tracing::error!("some sandboxes could not be ended in time");
+        }
         self.emulator.shutdown().await;
     }
+}
+
+/// Deletes every sandbox there is.
+async fn clear(provider: &impl SandboxProvider, owner: &OwnerId) {
+    let sandboxes = provider.list(owner).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "the sandboxes that are left are not known");
+        Vec::new()
+    });
+    let deleting = sandboxes.into_iter().map(async |sandbox| {
+        if let Err(error) = provider.delete(&sandbox.id).await {
+            tracing::error!(%error, sandbox = %sandbox.id, "a sandbox could not be deleted");
+        }
+    });
+    futures_util::future::join_all(deleting).await;
 }

@@ -1,11 +1,16 @@
 //! A session's events, from the wire's JSON to the few kinds that the tree knows.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use remuda_actors::event::{Call, CallKind, Event, IdleReason, Input, Permission, Verdict};
+use remuda_actors::ids::ThreadId;
 use serde_json::value::RawValue;
 
-use super::wire::{CallEvent, ConfirmationEvent, EventType, IdleEvent, ResultEvent, ThreadEvent};
+use super::wire::{
+    self, CallEvent, ConfirmationEvent, EventType, IdleEvent, InterruptEvent, ResultEvent, StopReason,
+    ThreadEvent,
+};
 
 /// Reads one event. Types that nobody has to react to become [`Event::Activity`].
 ///
@@ -18,31 +23,38 @@ pub(super) fn read(json: &str) -> Result<Event, String> {
         "agent.custom_tool_use" => Event::Call(call(CallKind::Custom, json)?),
         // The last is the server's own answer, for example of a call that it closed after an interrupt.
         "user.tool_result" | "user.custom_tool_result" | "agent.tool_result" => {
-            let ResultEvent { tool_use_id } = parse(&kind, json)?;
-            Event::Answered { call: tool_use_id.into() }
+            let ResultEvent { tool_use_id, custom_tool_use_id } = parse(&kind, json)?;
+            let call = tool_use_id.text_if_any().or_else(|| custom_tool_use_id.text_if_any());
+            let call = call.ok_or_else(|| format!("`{kind}` without `tool_use_id`"))?;
+            Event::Answered { call: call.into_owned().into() }
         }
         "user.tool_confirmation" => {
             let ConfirmationEvent { tool_use_id, result } = parse(&kind, json)?;
-            let verdict = if result.as_deref() == Some("allow") { Verdict::Allow } else { Verdict::Deny };
+            let is_allowed = result.text_if_any().as_deref() == Some("allow");
+            let verdict = if is_allowed { Verdict::Allow } else { Verdict::Deny };
             Event::Confirmed { call: tool_use_id.into(), verdict }
         }
+        // If it cannot be told which one is meant, all are: what runs on although it was stopped is worse.
         "user.interrupt" => {
-            let ThreadEvent { session_thread_id } = parse(&kind, json)?;
-            Event::Interrupted { thread: session_thread_id.filter(|id| !id.is_empty()).map(Into::into) }
+            let InterruptEvent { id } = parse(&kind, json)?;
+            let id = id.text_if_any().unwrap_or_default().into_owned().into();
+            Event::Interrupted { id, thread: thread(&kind, json)? }
         }
         "session.thread_status_terminated" => match thread(&kind, json)? {
-            Some(thread) => Event::ThreadTerminated { thread: thread.into() },
+            Some(thread) => Event::ThreadTerminated { thread },
             None => return Err(format!("`{kind}` without `session_thread_id`")),
         },
         "session.thread_status_running"
         | "session.thread_status_idle"
         | "session.thread_status_rescheduled" => match thread(&kind, json)? {
-            Some(thread) => Event::ThreadStatus { thread: thread.into() },
+            Some(thread) => Event::ThreadStatus { thread },
             None => Event::Activity,
         },
         "session.status_idle" => {
             let IdleEvent { stop_reason } = parse(&kind, json)?;
-            let reason = match stop_reason.and_then(|reason| reason.kind).as_deref() {
+            let reason =
+                stop_reason.raw().and_then(|raw| serde_json::from_str::<StopReason<'_>>(raw.get()).ok());
+            let reason = match reason.and_then(|reason| reason.kind.text_if_any()).as_deref() {
                 Some("requires_action") => IdleReason::RequiresAction,
                 _ => IdleReason::TurnEnded,
             };
@@ -51,6 +63,7 @@ pub(super) fn read(json: &str) -> Result<Event, String> {
         "session.status_running" => Event::Running,
         "session.status_terminated" => Event::Terminated,
         "session.deleted" => Event::Deleted,
+        "agent.message" | "agent.thinking" => Event::Generating,
         _ => Event::Activity,
     })
 }
@@ -59,26 +72,42 @@ fn parse<'a, T: serde::Deserialize<'a>>(what: &str, json: &'a str) -> Result<T, 
     serde_json::from_str(json).map_err(|error| format!("{what} that cannot be read: {error}"))
 }
 
-fn thread(kind: &str, json: &str) -> Result<Option<String>, String> {
+fn thread(kind: &str, json: &str) -> Result<Option<ThreadId>, String> {
     let ThreadEvent { session_thread_id } = parse(kind, json)?;
-    Ok(session_thread_id.filter(|id| !id.is_empty()))
+    Ok(named(session_thread_id.text_if_any()))
 }
 
+/// The thread that an id means; an empty one is none.
+fn named(id: Option<Cow<'_, str>>) -> Option<ThreadId> {
+    id.filter(|id| !id.is_empty()).map(|id| id.into_owned().into())
+}
+
+/// Whatever is wrong with a call that has an id, it can be answered.
 fn call(kind: CallKind, json: &str) -> Result<Call, String> {
     let CallEvent { id, name, input, evaluated_permission, session_thread_id } = parse("a tool call", json)?;
-    let permission = match evaluated_permission.as_deref() {
+    let permission = match evaluated_permission.text().as_ref().map(Option::as_deref) {
         // Null is treated as absent.
-        None | Some("allow") => Permission::Allow,
-        Some("deny") => Permission::Deny,
-        Some(_) => Permission::Ask,
+        Ok(None | Some("allow")) => Permission::Allow,
+        Ok(Some("deny")) => Permission::Deny,
+        Ok(Some(_)) | Err(_) => Permission::Ask,
+    };
+    let (name, thread) = (name.text(), session_thread_id.text());
+    let unusable = |field: &str, found: &str| {
+        Input::Malformed(format!("`{field}` must be a string, not {found}").into())
+    };
+    let input = match (&name, &thread) {
+        (Err(found), _) => unusable("name", found),
+        // It must not run in another thread's shell.
+        (_, Err(found)) => unusable("session_thread_id", found),
+        _ => input.raw().map_or_else(|| Input::Malformed("`input` is missing".into()), arguments),
     };
     Ok(Call {
         id: id.into(),
         kind,
-        name: name.unwrap_or_default().into(),
-        input: input.map_or_else(|| Input::Malformed("`input` is missing".into()), arguments),
+        name: name.ok().flatten().unwrap_or_default().into(),
+        input,
         permission,
-        thread: session_thread_id.filter(|id| !id.is_empty()).map(Into::into),
+        thread: named(thread.ok().flatten()),
     })
 }
 
@@ -86,14 +115,7 @@ fn arguments(raw: &RawValue) -> Input {
     if raw.get().starts_with('{') {
         return Input::Json(Arc::from(raw.to_owned()));
     }
-    let what = match raw.get().as_bytes().first() {
-        Some(b'[') => "an array",
-        Some(b'"') => "a string",
-        Some(b'n') => "null",
-        Some(b't' | b'f') => "a boolean",
-        _ => "a number",
-    };
-    Input::Malformed(format!("`input` must be an object, not {what}").into())
+    Input::Malformed(format!("`input` must be an object, not {}", wire::kind(raw)).into())
 }
 
 #[cfg(test)]
@@ -156,6 +178,50 @@ mod tests {
     }
 
     #[test]
+    fn a_call_with_a_field_of_another_type_is_held_or_answered() {
+        let with =
+            |fields: &str| call(&format!(r#"{{"id":"a","type":"agent.tool_use","input":{{}},{fields}}}"#));
+        for permission in ["7", r#"{"type":"ask"}"#, "true", r#"["allow"]"#] {
+            let call = with(&format!(r#""name":"bash","evaluated_permission":{permission}"#));
+            assert_eq!(call.permission, Permission::Ask, "{permission}");
+        }
+        for (fields, what) in [
+            (r#""name":7"#, "`name` must be a string, not a number"),
+            (
+                r#""name":"bash","session_thread_id":{"id":"t"}"#,
+                "`session_thread_id` must be a string, not an object",
+            ),
+        ] {
+            assert!(matches!(with(fields).input, Input::Malformed(said) if &*said == what), "{fields}");
+        }
+        assert!(
+            read(r#"{"id":7,"type":"agent.tool_use","name":"bash","input":{}}"#).is_err(),
+            "nobody to answer"
+        );
+    }
+
+    #[test]
+    fn fields_of_another_type_cost_no_event() {
+        let denied = r#"{"type":"user.tool_confirmation","tool_use_id":"a","result":true}"#;
+        assert!(matches!(read(denied), Ok(Event::Confirmed { verdict: Verdict::Deny, .. })));
+        let interrupt = r#"{"type":"user.interrupt","session_thread_id":7}"#;
+        assert!(matches!(read(interrupt), Ok(Event::Interrupted { thread: None, .. })));
+        for reason in ["7", r#""requires_action""#, r#"{"type":7}"#, "[]"] {
+            let idle = format!(r#"{{"type":"session.status_idle","stop_reason":{reason}}}"#);
+            assert!(matches!(read(&idle), Ok(Event::Idle { reason: IdleReason::TurnEnded })), "{idle}");
+        }
+        for ids in [
+            r#""tool_use_id":"a","custom_tool_use_id":"a""#,
+            r#""custom_tool_use_id":"a","tool_use_id":null"#,
+            r#""custom_tool_use_id":"a","tool_use_id":7"#,
+        ] {
+            let answered = format!(r#"{{"type":"user.custom_tool_result",{ids}}}"#);
+            assert!(matches!(read(&answered), Ok(Event::Answered { call }) if call.as_str() == "a"), "{ids}");
+        }
+        assert!(read(r#"{"type":"user.tool_result","content":[]}"#).is_err());
+    }
+
+    #[test]
     fn row_34_every_kind_of_answer_closes_its_call() {
         for json in [
             r#"{"type":"user.tool_result","tool_use_id":"a","content":[{"type":"text","text":"x"}]}"#,
@@ -205,13 +271,13 @@ mod tests {
         assert!(matches!(read(terminated), Ok(Event::ThreadTerminated { .. })));
         let running = r#"{"type":"session.thread_status_running","session_thread_id":"t","agent_name":"x"}"#;
         assert!(matches!(read(running), Ok(Event::ThreadStatus { .. })));
-        assert!(matches!(read(r#"{"type":"user.interrupt"}"#), Ok(Event::Interrupted { thread: None })));
+        assert!(matches!(read(r#"{"type":"user.interrupt"}"#), Ok(Event::Interrupted { thread: None, .. })));
         let one = r#"{"type":"user.interrupt","session_thread_id":"t"}"#;
-        assert!(matches!(read(one), Ok(Event::Interrupted { thread: Some(_) })));
+        assert!(matches!(read(one), Ok(Event::Interrupted { thread: Some(_), .. })));
         assert!(matches!(read(r#"{"type":"session.status_running"}"#), Ok(Event::Running)));
         assert!(matches!(read(r#"{"type":"session.status_terminated"}"#), Ok(Event::Terminated)));
         assert!(matches!(read(r#"{"type":"session.deleted"}"#), Ok(Event::Deleted)));
-        for kind in ["agent.message", "span.model_request_start", "agent.mcp_tool_use", "something.new"] {
+        for kind in ["span.model_request_start", "agent.mcp_tool_use", "something.new"] {
             assert!(matches!(read(&format!(r#"{{"type":"{kind}","id":7}}"#)), Ok(Event::Activity)));
         }
     }
@@ -223,7 +289,7 @@ mod tests {
             ("[]", "an event that cannot be read"),
             (r#"{"id":"a"}"#, "missing field `type`"),
             (r#"{"type":"agent.tool_use","name":"bash"}"#, "missing field `id`"),
-            (r#"{"type":"user.tool_result"}"#, "missing field `tool_use_id`"),
+            (r#"{"type":"user.tool_result"}"#, "without `tool_use_id`"),
             (r#"{"type":"session.thread_status_terminated"}"#, "without `session_thread_id`"),
         ] {
             let said = read(json).unwrap_err();

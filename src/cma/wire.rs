@@ -3,6 +3,8 @@
 //! Everything that may be absent is optional, unknown fields are ignored, and nothing outside this module's
 //! siblings sees these types.
 
+use std::borrow::Cow;
+
 use remuda_actors::tool::Block;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -80,51 +82,110 @@ pub(super) struct CurrentState {
 #[derive(Debug, Deserialize)]
 pub(super) struct EventType<'a> {
     #[serde(rename = "type", borrow)]
-    pub(super) kind: std::borrow::Cow<'a, str>,
+    pub(super) kind: Cow<'a, str>,
 }
 
-/// A tool call. Fields that may be anything are looked at one by one.
+/// A field of an event in whatever type it came: one that is not what it should be must not cost the event.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Field<'a>(#[serde(borrow)] Option<&'a RawValue>);
+
+impl<'a> Field<'a> {
+    /// The field as it is written; none if it is absent or null.
+    pub(super) fn raw(self) -> Option<&'a RawValue> {
+        self.0
+    }
+
+    /// Its text; none if it is absent or null.
+    ///
+    /// # Errors
+    /// What it is instead, if it is no text.
+    pub(super) fn text(self) -> Result<Option<Cow<'a, str>>, &'static str> {
+        let Some(raw) = self.0 else { return Ok(None) };
+        let text: Result<Text<'a>, _> = serde_json::from_str(raw.get());
+        text.map(|Text(text)| Some(text)).map_err(|_| kind(raw))
+    }
+
+    /// Its text, or none.
+    pub(super) fn text_if_any(self) -> Option<Cow<'a, str>> {
+        self.text().ok().flatten()
+    }
+}
+
+/// A text that is borrowed where it can be.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// What a value is, for people.
+pub(super) fn kind(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "a boolean",
+        _ => "a number",
+    }
+}
+
+/// A tool call.
 #[derive(Debug, Deserialize)]
 pub(super) struct CallEvent<'a> {
     pub(super) id: String,
-    pub(super) name: Option<String>,
-    #[serde(borrow)]
-    pub(super) input: Option<&'a RawValue>,
-    pub(super) evaluated_permission: Option<String>,
-    pub(super) session_thread_id: Option<String>,
+    #[serde(borrow, default)]
+    pub(super) name: Field<'a>,
+    #[serde(borrow, default)]
+    pub(super) input: Field<'a>,
+    #[serde(borrow, default)]
+    pub(super) evaluated_permission: Field<'a>,
+    #[serde(borrow, default)]
+    pub(super) session_thread_id: Field<'a>,
 }
 
-/// The answer of a call, by whichever of its two names the call goes.
+/// The answer of a call, by whichever of its two names the call goes, or both.
 #[derive(Debug, Deserialize)]
-pub(super) struct ResultEvent {
-    #[serde(alias = "custom_tool_use_id")]
-    pub(super) tool_use_id: String,
+pub(super) struct ResultEvent<'a> {
+    #[serde(borrow, default)]
+    pub(super) tool_use_id: Field<'a>,
+    #[serde(borrow, default)]
+    pub(super) custom_tool_use_id: Field<'a>,
 }
 
 /// A decision about a call.
 #[derive(Debug, Deserialize)]
-pub(super) struct ConfirmationEvent {
+pub(super) struct ConfirmationEvent<'a> {
     pub(super) tool_use_id: String,
-    pub(super) result: Option<String>,
+    #[serde(borrow, default)]
+    pub(super) result: Field<'a>,
 }
 
 /// Something about a thread, or about all.
 #[derive(Debug, Deserialize)]
-pub(super) struct ThreadEvent {
-    pub(super) session_thread_id: Option<String>,
+pub(super) struct ThreadEvent<'a> {
+    #[serde(borrow, default)]
+    pub(super) session_thread_id: Field<'a>,
+}
+
+/// The user interrupted one thread, or all.
+#[derive(Debug, Deserialize)]
+pub(super) struct InterruptEvent<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Field<'a>,
 }
 
 /// The agent stopped.
 #[derive(Debug, Deserialize)]
-pub(super) struct IdleEvent {
-    pub(super) stop_reason: Option<StopReason>,
+pub(super) struct IdleEvent<'a> {
+    #[serde(borrow, default)]
+    pub(super) stop_reason: Field<'a>,
 }
 
 /// Why it did.
 #[derive(Debug, Deserialize)]
-pub(super) struct StopReason {
-    #[serde(rename = "type")]
-    pub(super) kind: Option<String>,
+pub(super) struct StopReason<'a> {
+    #[serde(rename = "type", borrow, default)]
+    pub(super) kind: Field<'a>,
 }
 
 /// The body by which events are sent; one at a time.

@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use remuda_actors::ids::CallId;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::net::sockopt;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
@@ -42,11 +42,9 @@ const MAX_IDLE: usize = 4;
 /// How long an idle connection is kept: a little longer than a model takes to ask for several calls in a row.
 const KEEP_IDLE: Duration = Duration::from_secs(2);
 
-/// Longest name of a socket that the kernel takes, in bytes.
-const MAX_SOCKET_NAME: usize = 107;
-
-/// Largest answer to a call that is taken in, in bytes: the largest PDF in base64 has 28 million.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Largest answer to a call that is taken in, in bytes: the largest PDF in base64 has 28 million, and the control
+/// plane takes no more than this itself.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
 
 /// Largest refusal that is taken in, in bytes.
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
@@ -114,7 +112,11 @@ struct Shared {
 
 #[derive(Clone, Debug)]
 enum Address {
-    Unix(PathBuf),
+    Unix {
+        path: PathBuf,
+        /// The process that has to be the one that listens.
+        listener: Option<u32>,
+    },
     Tcp(SocketAddr),
 }
 
@@ -129,9 +131,15 @@ struct Idle {
 }
 
 impl HandClient {
-    /// A hand on a unix socket. Nothing is opened yet.
+    /// A hand on a unix socket; a link to one is refused. Nothing is opened yet.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self::new(Address::Unix(path.into()), None, DEFAULT_DEADLINE)
+        Self::new(Address::Unix { path: path.into(), listener: None }, None, DEFAULT_DEADLINE)
+    }
+
+    /// The hand on a unix socket that the process `listener` listens on, as this process numbers it. Whoever else
+    /// has come to listen there is told nothing. Nothing is opened yet.
+    pub fn unix_of(path: impl Into<PathBuf>, listener: u32) -> Self {
+        Self::new(Address::Unix { path: path.into(), listener: Some(listener) }, None, DEFAULT_DEADLINE)
     }
 
     /// A hand on TCP, which wants `token`. Nothing is opened yet.
@@ -330,7 +338,7 @@ impl Shared {
 
     async fn connect(&self) -> io::Result<Sender> {
         match &self.address {
-            Address::Unix(path) => start(connect(path).await?).await,
+            Address::Unix { path, listener } => start(connect(path, *listener).await?).await,
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
@@ -383,17 +391,24 @@ async fn sweep(shared: Weak<Shared>) {
     }
 }
 
-/// Connects to a socket, whatever the length of its name.
-async fn connect(path: &Path) -> io::Result<UnixStream> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return UnixStream::connect(path).await;
-    };
-    if path.as_os_str().len() <= MAX_SOCKET_NAME {
-        return UnixStream::connect(path).await;
+/// Connects to a socket, whatever the length of its name, and to nothing else that is there in its place: a link
+/// may lead to a stranger, who would be told our token.
+async fn connect(path: &Path, listener: Option<u32>) -> io::Result<UnixStream> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let socket = rustix::fs::open(path, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&socket)?.st_mode) != FileType::Socket {
+        let what = format!("{} is not a socket", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    // By way of the folder, which has a short name as long as it is open.
-    let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), name.to_string_lossy())).await
+    // This name is short, and stays with what was looked at.
+    let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await?;
+    if let Some(expected) = listener
+        && stream.peer_cred()?.pid() != Some(expected.cast_signed())
+    {
+        let what = format!("whoever listens on {} is not the hand that was started there", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    Ok(stream)
 }
 
 async fn start(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> io::Result<Sender> {

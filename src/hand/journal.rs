@@ -8,7 +8,7 @@
 //!
 //! In the state directory there is the file `journal`, to which records are appended; `journal.new`, for a
 //! moment, while it is rewritten without what is no longer needed; and `lock`, held as long as a hand uses
-//! the directory. The journal's first line is [`MAGIC`]. A record is a line of JSON (an [`Entry`]); behind
+//! the directory. The journal's first line is [`MAGIC`](index::MAGIC). A record is a line of JSON (an [`Entry`]); behind
 //! that of a finished call stands its result, as JSON, and a line feed.
 //!
 //! # Invariants
@@ -17,7 +17,7 @@
 //! - The journal is only appended to, or replaced whole. A record the disk did not take completely is cut
 //!   off again; so is one at the end that a crash left incomplete, for what it told was never acted upon.
 //! - Anything else that is not a record refuses the start, and the file stays as it is.
-//! - At most [`MAX_RESULTS`] results of [`MAX_RESULT_BYTES`] together are kept, and [`MAX_ENDED`] ids
+//! - At most [`MAX_RESULTS`](index::MAX_RESULTS) results of [`MAX_RESULT_BYTES`](index::MAX_RESULT_BYTES) together are kept, and [`MAX_ENDED`](index::MAX_ENDED) ids
 //!   without one. Beyond that new calls are refused, never old ones forgotten.
 //!
 //! # Not here

@@ -15,6 +15,7 @@ mod children;
 pub mod cli;
 pub mod client;
 mod confine;
+mod content;
 pub mod environment;
 mod journal;
 mod lane;

@@ -9,6 +9,7 @@ use remuda_actors::ids::CallId;
 use remuda_actors::ports::{CallReply, CallRequest, Hand, HandError, HandHealth, Origin};
 
 use super::client::{ClientError, HandClient};
+use super::content;
 use super::wire::{self, ErrorCode};
 
 #[async_trait]
@@ -29,7 +30,7 @@ impl Hand for HandClient {
         };
         let reply = Self::call(self, &request.call, &asked).await?;
         Ok(CallReply {
-            result: Arc::new(reply.result),
+            result: Arc::new(content::checked(reply.result)),
             run: Duration::from_micros(reply.run_us),
             origin: match reply.origin {
                 wire::Origin::Ran => Origin::Ran,

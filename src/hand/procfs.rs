@@ -29,7 +29,14 @@ struct Process {
     started: u64,
 }
 
+/// A process by its number and when it was started.
+type Identity = (i32, u64);
+
 impl Process {
+    fn identity(self) -> Identity {
+        (self.pid, self.started)
+    }
+
     /// Reads the fields behind the command name, which may itself hold spaces and parentheses.
     fn parse(stat: &str) -> Option<Self> {
         let (head, tail) = stat.rsplit_once(')')?;
@@ -62,6 +69,30 @@ fn processes() -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
+/// The descendants of a process, found by asking each for its children.
+///
+/// # Errors
+/// When the kernel keeps no lists of children.
+fn below(ancestor: i32) -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    let mut next = vec![ancestor];
+    while let Some(parent) = next.pop() {
+        // Each thread has children of its own. A process that has ended meanwhile has none.
+        for thread in std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
+            let children = match std::fs::read_to_string(thread.path().join("children")) {
+                Err(error) if parent == ancestor => return Err(error),
+                children => children.unwrap_or_default(),
+            };
+            let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+            for child in children.filter_map(Process::read) {
+                next.push(child.pid);
+                found.push(child);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Kills every process of the session `leader` started, until none is left.
 ///
 /// A process that moved to a session of its own (`setsid`) is not part of it any more and lives on.
@@ -71,7 +102,7 @@ pub(crate) fn kill_session(leader: Pid) -> io::Result<()> {
 }
 
 /// The present moment, in the ticks in which `/proc` tells when a process was started.
-pub(crate) fn now() -> u64 {
+fn now() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let (seconds, nanoseconds) =
         (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
@@ -79,12 +110,50 @@ pub(crate) fn now() -> u64 {
     seconds * per_second + nanoseconds * per_second / 1_000_000_000
 }
 
-/// Kills every process of the session `leader` started that came up at `since` or later, until none is left.
-/// Ticks are 10 ms long, so what came up just before may be among them.
-pub(crate) fn kill_session_since(leader: Pid, since: u64) -> io::Result<()> {
-    let session = leader.as_raw_nonzero().get();
-    let chosen = |process: &&Process| process.session == session && process.started >= since;
-    kill_all(|all| all.iter().filter(chosen).copied().collect())
+/// What a shell had started at some moment.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    session: i32,
+    /// The moment, in the ticks in which `/proc` tells when a process was started.
+    taken: u64,
+    /// Those found. Ticks are 10 ms long, so the moment alone does not tell what came before it.
+    found: HashSet<Identity>,
+}
+
+impl Jobs {
+    /// Notes what is there of the session that the shell `leader` leads, besides that itself.
+    pub(crate) fn of(leader: Pid) -> Self {
+        let session = leader.as_raw_nonzero().get();
+        let taken = now();
+        // Few processes are below this one, but many may be on a host that it shares.
+        let all = below(getpid().as_raw_nonzero().get()).or_else(|_| processes()).unwrap_or_default();
+        let is_job = |process: &Process| process.session == session && process.pid != session;
+        let found = all.into_iter().filter(is_job).map(Process::identity).collect();
+        Self { session, taken, found }
+    }
+
+    /// Kills what is in the session now, until only these are left, and what they started since.
+    ///
+    /// What a job started before it ended itself cannot be told from the rest, and is killed.
+    pub(crate) fn spare(mut self) -> io::Result<()> {
+        kill_all(|all| self.others(all))
+    }
+
+    fn others(&mut self, all: &[Process]) -> Vec<Process> {
+        let (session, taken) = (self.session, self.taken);
+        let in_session = |process: &&Process| process.session == session && process.pid != session;
+        // One that was missed because another ended while it was looked for.
+        let older = all.iter().filter(in_session).filter(|process| process.started < taken);
+        self.found.extend(older.map(|process| process.identity()));
+        // Remembered from one look to the next: by then those above them may have ended.
+        for job in all.iter().filter(|process| self.found.contains(&process.identity())).collect::<Vec<_>>() {
+            self.found.extend(descendants(all, job.pid).into_iter().map(Process::identity));
+        }
+        let mut others: Vec<Process> =
+            all.iter().filter(|process| process.session == session).copied().collect();
+        others.retain(|process| !self.found.contains(&process.identity()));
+        others
+    }
 }
 
 /// Kills every descendant of this process, until none is left.
@@ -93,7 +162,7 @@ pub(crate) fn kill_descendants() -> io::Result<()> {
     kill_all(|all| descendants(all, own))
 }
 
-fn kill_all(chosen: impl Fn(&[Process]) -> Vec<Process>) -> io::Result<()> {
+fn kill_all(mut chosen: impl FnMut(&[Process]) -> Vec<Process>) -> io::Result<()> {
     for _ in 0..MAX_KILL_PASSES {
         let mut left = chosen(&processes()?);
         left.retain(|process| !process.zombie);
@@ -190,6 +259,54 @@ mod tests {
         let mut found: Vec<i32> = descendants(&all, 2).iter().map(|process| process.pid).collect();
         found.sort_unstable();
         assert_eq!(found, [3, 4]);
+    }
+
+    #[test]
+    fn jobs_and_what_they_start_are_spared_and_the_rest_is_not() {
+        let process = |pid, parent, started| Process { pid, parent, session: 2, zombie: false, started };
+        let shell = process(2, 1, 50);
+        let stranger = Process { session: 9, ..process(20, 1, 200) };
+        let mut jobs = Jobs { session: 2, taken: 100, found: [(3, 100)].into() };
+        // 3 was there in the tick of the beginning and has a child since; 4 was missed; 6 and 8 are the call's.
+        let (old, its_child) = (process(3, 2, 100), process(5, 3, 150));
+        let all =
+            [shell, old, process(4, 2, 99), its_child, process(6, 2, 100), process(8, 6, 160), stranger];
+        let killed = |jobs: &mut Jobs, all: &[Process]| {
+            let mut pids: Vec<i32> = jobs.others(all).iter().map(|process| process.pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        assert_eq!(killed(&mut jobs, &all), [2, 6, 8]);
+        // The next look: the job has ended and left its child to somebody else.
+        assert_eq!(killed(&mut jobs, &[process(5, 1, 150), process(8, 1, 160)]), [8]);
+        // A number that was a job's means another process now.
+        assert_eq!(killed(&mut jobs, &[process(3, 1, 170)]), [3]);
+    }
+
+    #[test]
+    fn what_is_below_is_found_as_by_looking_at_everything() {
+        let mut shell = std::process::Command::new("/bin/sh")
+            .args(["-c", "sleep 300 & (sleep 300 & exec sleep 300) & echo; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0];
+        io::Read::read_exact(&mut shell.stdout.take().unwrap(), &mut line).unwrap();
+        let pid = i32::try_from(shell.id()).unwrap();
+        let found = || {
+            let mut found: Vec<i32> = below(pid).unwrap().iter().map(|process| process.pid).collect();
+            found.sort_unstable();
+            found
+        };
+        while found().len() < 3 {
+            std::thread::yield_now();
+        }
+        let mut expected: Vec<i32> =
+            descendants(&processes().unwrap(), pid).iter().map(|process| process.pid).collect();
+        expected.sort_unstable();
+        assert_eq!(found(), expected);
+        expected.into_iter().filter_map(Process::read).for_each(kill);
+        shell.wait().unwrap();
     }
 
     #[test]

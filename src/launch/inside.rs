@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outside::{failed, no_capabilities, say};
 use super::spec::{Folder, Isolation, Network, Refusal, Spec};
-use super::{loopback, mounts};
+use super::{loopback, mounts, syscalls};
 use crate::hand::server::{Listen, ServeOptions, run};
 
 /// Where programs are looked for.
@@ -36,9 +37,9 @@ struct View {
 
 /// Runs process 1 of a sandbox.
 pub fn inside() -> ExitCode {
-    let prepared = prepare();
-    let options = match prepared {
-        Ok(options) => options,
+    // The folder stays open for as long as the hand lives.
+    let (options, _run) = match prepare() {
+        Ok(prepared) => prepared,
         Err(refusal) => {
             eprintln!("error: {}", refusal.message);
             say(&refusal);
@@ -54,48 +55,56 @@ pub fn inside() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn prepare() -> Result<ServeOptions, Refusal> {
+/// What the hand is given, and the folder that its paths lead through, if that has no other name.
+fn prepare() -> Result<(ServeOptions, Option<OwnedFd>), Refusal> {
     let refuse = |what: &'static str| move |error: rustix::io::Errno| failed(what)(error.into());
-    // Before the orders are read: a launcher that died since has not sent any.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(refuse("be tied to the launcher"))?;
+    // A launcher that died before has not sent any orders, since it has not seen this.
+    rustix::io::write(rustix::stdio::stdin(), b"!").map_err(refuse("ask the launcher for orders"))?;
     let orders: Orders = serde_json::from_reader(io::stdin().lock())
         .map_err(|error| failed("read the launcher's orders")(error.into()))?;
     let Orders { spec, token } = orders;
-    let view = match spec.isolation {
+    let (view, run) = match spec.isolation {
         Isolation::Namespaces => {
             rustix::system::sethostname(b"sandbox").map_err(refuse("set the sandbox's host name"))?;
             if spec.network == Network::None {
                 loopback::up().map_err(failed("bring the sandbox's loopback up"))?;
             }
-            mounts::build(&spec)?;
+            let run = mounts::build(&spec)?;
             let root = Path::new("/");
-            View {
+            let through = PathBuf::from(format!("/proc/self/fd/{}", run.as_raw_fd()));
+            let view = View {
                 workspace: root.join("workspace"),
                 memory: root.join("mnt/memory"),
                 tmp: root.join("tmp"),
-                run: root.join("run/remuda"),
-                socket: root.join("run/remuda/hand.sock"),
-            }
+                socket: through.join("hand.sock"),
+                run: through,
+            };
+            (view, Some(run))
         }
         Isolation::None => {
             let here = std::env::current_dir().map_err(failed("find the sandbox's folder"))?;
             let here = Folder(&here);
-            View {
+            let view = View {
                 workspace: here.workspace(),
                 memory: here.memory(),
                 tmp: here.tmp(),
                 run: here.run(),
                 // Relative, for the name of a socket must be short and the folder may be deep.
                 socket: Folder(Path::new(".")).socket(),
-            }
+            };
+            (view, None)
         }
     };
     limit(&spec).map_err(refuse("set the sandbox's limits"))?;
     rustix::thread::clear_ambient_capability_set().map_err(refuse("give up privileges"))?;
     rustix::thread::set_capabilities(None, no_capabilities()).map_err(refuse("give up privileges"))?;
     rustix::thread::set_no_new_privs(true).map_err(refuse("give up privileges"))?;
-    Ok(ServeOptions {
+    if spec.isolation == Isolation::Namespaces {
+        syscalls::refuse().map_err(failed("refuse system calls"))?;
+    }
+    let options = ServeOptions {
         environment: environment(&view).into_iter().collect(),
         listen: Listen::Unix(view.socket),
         token: Some(SecretString::from(token)),
@@ -106,7 +115,8 @@ fn prepare() -> Result<ServeOptions, Refusal> {
         // Counted per user within the sandbox's user namespace, so it concerns this sandbox alone. Without one
         // it would count all of the host user's processes.
         max_processes: (spec.isolation == Isolation::Namespaces).then_some(spec.limits.processes),
-    })
+    };
+    Ok((options, run))
 }
 
 /// The limits that every process of the sandbox inherits. Those of the sandbox as a whole are its cgroup's.

@@ -5,20 +5,22 @@
 //! | `/usr`, `/bin`, `/sbin`, `/lib*` | the host's, read-only, no devices, no setuid |
 //! | `/etc` | [its own](super::etc) |
 //! | `/workspace`, `/mnt/memory`, `/tmp` | its own folders on the host's disk, writable |
-//! | `/run/remuda` | the hand's socket and journal |
 //! | `/proc` | of its own processes |
 //! | `/dev` | null, zero, full, random, urandom, tty, pts, shm |
 //! | everything else | not there |
 //!
-//! The root itself is a small memory file system that is read-only once it is built.
+//! The root itself is a small memory file system that is read-only once it is built. The folder with the hand's
+//! socket and journal has no place in it: the hand holds it open, and nothing else can reach it.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
     mount_remount, unmount,
 };
 
@@ -34,9 +36,9 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
-/// Builds it and makes it the root. The current folder must be the sandbox's.
-pub(super) fn build(spec: &Spec) -> Result<(), Refusal> {
-    let attempt = || -> io::Result<()> {
+/// Builds it and makes it the root. The current folder must be the sandbox's. Returns the folder for the hand alone.
+pub(super) fn build(spec: &Spec) -> Result<OwnedFd, Refusal> {
+    let attempt = || -> io::Result<OwnedFd> {
         // What we mount is nobody else's business, and what others mount from now on is none of ours.
         mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
         let here = Folder(Path::new("."));
@@ -45,21 +47,28 @@ pub(super) fn build(spec: &Spec) -> Result<(), Refusal> {
         system(&root)?;
         configuration(&root, spec.network)?;
         devices(&root)?;
-        for (from, to) in [
-            (here.workspace(), "workspace"),
-            (here.memory(), "mnt/memory"),
-            (here.tmp(), "tmp"),
-            (here.run(), "run/remuda"),
-        ] {
+        for (from, to) in
+            [(here.workspace(), "workspace"), (here.memory(), "mnt/memory"), (here.tmp(), "tmp")]
+        {
             bind(&from, &root.join(to), PLAIN)?;
         }
         fs::create_dir_all(root.join("var"))?;
         symlink("/tmp", root.join("var/tmp"))?;
-        Ok(())
+        hidden(&here.run(), &root.join("run"))
     };
-    attempt().map_err(failed("build the sandbox's file system"))?;
+    let run = attempt().map_err(failed("build the sandbox's file system"))?;
     processes(&Folder(Path::new(".")).root())?;
-    enter().map_err(failed("enter the sandbox's file system"))
+    enter().map_err(failed("enter the sandbox's file system"))?;
+    Ok(run)
+}
+
+/// A folder that is in no place: whoever has it open gets to what is in it, and not above it. `at` is used for a
+/// moment, and left behind empty.
+fn hidden(from: &Path, at: &Path) -> io::Result<OwnedFd> {
+    bind(from, at, PLAIN)?;
+    let folder = openat(CWD, at, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    unmount(at, UnmountFlags::DETACH)?;
+    Ok(folder)
 }
 
 /// Binds a file or folder at a place that is made for it, with everything mounted below it.
@@ -190,6 +199,14 @@ fn processes(root: &Path) -> Result<(), Refusal> {
              none`, which keeps nothing apart"
         ),
     })?;
+    // Keys belong to users, not to namespaces: not even their names are a sandbox's business.
+    for name in ["keys", "key-users"] {
+        let list = proc.join(name);
+        if list.exists() {
+            let hidden = mount_bind(root.join("dev/null"), &list);
+            hidden.map_err(|error| failed("hide the host's keys")(error.into()))?;
+        }
+    }
     // Nothing in here needs namespaces of its own, and fewer of them are fewer ways to reach the kernel.
     let limited = fs::write(proc.join("sys/user/max_user_namespaces"), "0");
     limited.map_err(failed("forbid user namespaces inside the sandbox"))

@@ -2,17 +2,20 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 
-use rustix::fs::FlockOperation;
 use rustix::process::{DumpableBehavior, Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 use serde::Serialize;
 
 use super::inside::Orders;
+use super::keyring;
+use super::lock::Lock;
 use super::spec::{Folder, Isolation, Network, Refusal, RefusalKind, Spec};
 
 /// The id of the sandbox's user as the sandbox sees it. Not 0: what is never root needs no care about root.
@@ -31,26 +34,6 @@ pub fn launch(folder: &Path) -> ExitCode {
             say(&refusal);
             ExitCode::FAILURE
         }
-    }
-}
-
-/// The launcher that holds the lock of a sandbox's folder, by its process id; none if there is none alive.
-///
-/// # Errors
-/// If the lock cannot be looked at, which says nothing about the launcher.
-pub fn locked_by(folder: Folder<'_>) -> io::Result<Option<u32>> {
-    let lock = match File::open(folder.lock()) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(None),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let pid = io::read_to_string(lock)?;
-            Ok(pid.trim().parse().ok())
-        }
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -74,12 +57,16 @@ fn run(folder: &Path) -> Result<(), Refusal> {
     let spec: Spec =
         serde_json::from_slice(&spec).map_err(io::Error::from).map_err(failed("understand sandbox.json"))?;
     let token = std::fs::read_to_string(here.token()).map_err(failed("read the sandbox's token"))?;
-    let _lock = lock(here)?;
+    let lock = Lock::take(here).map_err(failed("lock the sandbox's folder"))?;
     let exit = File::create(here.exit()).map_err(failed("create the exit file"))?;
 
     // A launcher that leads a session already is as detached as it can be.
     let _ = rustix::process::setsid();
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
+    if let Err(error) = keyring::leave() {
+        // A sandbox with namespaces cannot reach any keyring all the same.
+        eprintln!("warning: could not leave the session keyring: {error}");
+    }
     join_cgroups(&spec).map_err(failed("join the sandbox's cgroup"))?;
     if let Some(id) = spec.run_as {
         become_user(id).map_err(|error| failed("give up root")(error.into()))?;
@@ -90,19 +77,14 @@ fn run(folder: &Path) -> Result<(), Refusal> {
         // Whatever the sandbox leaves behind comes to us, so that it can be ended.
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     }
-    let mut inside = spawn_inside(&Orders { spec, token })?;
+    let (mut inside, way) = spawn_inside()?;
+    // Before it becomes the hand, which is known by its id.
+    lock.first_is(inside.id()).map_err(failed("write the lock file"))?;
+    give_orders(way, &Orders { spec, token })?;
     let status = inside.wait().map_err(failed("wait for the sandbox"))?;
     end_the_rest();
     note(exit, status);
     Ok(())
-}
-
-fn lock(folder: Folder<'_>) -> Result<File, Refusal> {
-    let mut lock = File::create(folder.lock()).map_err(failed("create the lock file"))?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|error| failed("lock the sandbox, which another launcher keeps")(error.into()))?;
-    write!(lock, "{}", std::process::id()).map_err(failed("write the lock file"))?;
-    Ok(lock)
 }
 
 fn join_cgroups(spec: &Spec) -> io::Result<()> {
@@ -175,28 +157,32 @@ fn refused(error: io::Error) -> Refusal {
     Refusal { kind: RefusalKind::Unusable, message }
 }
 
-/// Starts ourselves again, as what is inside.
-fn spawn_inside(orders: &Orders) -> Result<std::process::Child, Refusal> {
-    let orders = serde_json::to_vec(orders).map_err(io::Error::from).map_err(failed("write the orders"))?;
+/// Starts ourselves again, as what is inside. It gets its orders the way that is returned.
+fn spawn_inside() -> Result<(Child, UnixStream), Refusal> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     // `hand launch DIR` of one program, or `launch DIR` of the other.
     let before = arguments.len().saturating_sub(2);
-    let mut inside = Command::new("/proc/self/exe")
+    let (way, far_end) = UnixStream::pair().map_err(failed("make a way to the sandbox"))?;
+    let inside = Command::new("/proc/self/exe")
         .args(&arguments[..before])
         .arg("inside")
         .env_clear()
-        .stdin(Stdio::piped())
+        .stdin(OwnedFd::from(far_end))
         .spawn()
         .map_err(failed("start the sandbox's first process"))?;
-    if let Some(mut stdin) = inside.stdin.take() {
-        // One that is gone already tells by its exit what was wrong.
-        let _ = stdin.write_all(&orders);
-    }
     // From now on standard output is the child's alone, so that its end is seen by whoever reads it.
     if let Ok(null) = File::options().write(true).open("/dev/null") {
         let _ = rustix::stdio::dup2_stdout(&null);
     }
-    Ok(inside)
+    Ok((inside, way))
+}
+
+/// Tells process 1 what to do, once it is sure to die with us.
+fn give_orders(mut way: UnixStream, orders: &Orders) -> Result<(), Refusal> {
+    let orders = serde_json::to_vec(orders).map_err(io::Error::from).map_err(failed("write the orders"))?;
+    // One that is gone already tells by its exit what was wrong.
+    let _ = way.read_exact(&mut [0]).and_then(|()| way.write_all(&orders));
+    Ok(())
 }
 
 /// Ends whatever came to us when a sandbox without namespaces ended. With namespaces there is nothing left.

@@ -8,15 +8,16 @@ use remuda_actors::ports::OwnerId;
 use serde::{Deserialize, Serialize};
 
 /// A local sandbox, as `sandbox.json` in its folder describes it. Holds no secret.
+///
+/// What a later version may have added is passed over: a sandbox outlives the remuda that made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Its id.
     pub id: SandboxId,
     /// Whose it is.
     pub owner: OwnerId,
     /// The session it was made for.
-    pub session: SessionId,
+    pub session: Option<SessionId>,
     /// When it was created, in milliseconds since 1970.
     pub created_ms: u64,
     /// How it is kept apart from the host.
@@ -29,6 +30,9 @@ pub struct Spec {
     pub run_as: Option<u32>,
     /// The cgroups it is put in, if any could be had.
     pub cgroups: Vec<PathBuf>,
+    /// The sandbox whose files it takes over. While that one's folder is there, taking them over has not been
+    /// finished, and they are still that one's.
+    pub files_of: Option<SandboxId>,
 }
 
 impl Spec {
@@ -46,8 +50,9 @@ pub enum Isolation {
     /// Namespaces of its own, a read-only system, no privileges.
     #[default]
     Namespaces,
-    /// Not at all: tools run as plain processes of the host, with a folder of their own. For development on
-    /// hosts that allow nothing better.
+    /// Not at all: tools run as plain processes of the host, with a folder of their own. They share the hand's
+    /// user, so they can change its journal and take its socket's place (which is noticed), and if remuda is not
+    /// root, all that is remuda's. For development on hosts that allow nothing better.
     None,
 }
 
@@ -64,7 +69,6 @@ pub enum Network {
 
 /// What a sandbox may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Processes and threads at once. Default 512.
     pub processes: u64,
@@ -117,7 +121,7 @@ impl Folder<'_> {
         self.0.join("token")
     }
 
-    /// Locked by the launcher while it lives; holds its process id.
+    /// [Locked](super::Keeper) by the launcher while it lives.
     pub fn lock(&self) -> PathBuf {
         self.0.join("lock")
     }
@@ -132,22 +136,33 @@ impl Folder<'_> {
         self.0.join("exit")
     }
 
+    /// There while it stands by by signals; names the processes that were stopped before.
+    pub fn stopped(&self) -> PathBuf {
+        self.0.join("stopped")
+    }
+
+    /// All of its files: the three folders below. One folder, so that another sandbox can take them over in one
+    /// step.
+    pub fn files(&self) -> PathBuf {
+        self.0.join("files")
+    }
+
     /// What the sandbox sees as `/workspace`.
     pub fn workspace(&self) -> PathBuf {
-        self.0.join("workspace")
+        self.files().join("workspace")
     }
 
     /// What it sees as `/mnt/memory`.
     pub fn memory(&self) -> PathBuf {
-        self.0.join("memory")
+        self.files().join("memory")
     }
 
     /// What it sees as `/tmp`.
     pub fn tmp(&self) -> PathBuf {
-        self.0.join("tmp")
+        self.files().join("tmp")
     }
 
-    /// What it sees as `/run/remuda`: the hand's socket and journal.
+    /// The hand's socket and journal. The hand alone gets there: its tools see no such folder.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")
     }

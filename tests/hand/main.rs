@@ -4,6 +4,7 @@
 
 mod confinement;
 mod fixture;
+mod imposter;
 mod journal;
 mod processes;
 mod search;

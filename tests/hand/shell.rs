@@ -1,12 +1,12 @@
 //! Shells: what survives a call, what ends one, and what a hostile command can and cannot do.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use remuda::hand::client::ClientError;
 use remuda::hand::wire::ErrorCode;
 use serde_json::json;
 
-use crate::fixture::{Hand, Options, bash, bounded, request};
+use crate::fixture::{Hand, Options, PATIENCE, bash, bounded, request};
 
 const KILLED: &str = "the shell and what this call had started were killed, jobs of earlier calls were not";
 
@@ -30,8 +30,6 @@ async fn row_53_a_timeout_keeps_the_output_so_far_and_kills_everything_the_call_
 async fn a_cut_call_costs_neither_the_jobs_of_earlier_ones_nor_the_place() {
     let hand = Hand::start();
     hand.output("mkdir -p a/b; (until [ -e go ]; do sleep 0.01; done; echo served) & cd a/b").await;
-    // Jobs are told from what the call started by their age, in ticks of 10 ms.
-    hand.output("sleep 0.05").await;
     let cut = hand.tool("bash", json!({"command": "sleep 4324 & sleep 4325", "timeout_ms": 100})).await;
     assert!(cut.is_error);
     let text = hand.bash("pwd | sed 's#.*/##'; pgrep -c -f 'sleep 432[45]'").await.text();
@@ -49,6 +47,40 @@ async fn a_cut_call_costs_neither_the_jobs_of_earlier_ones_nor_the_place() {
     assert_eq!(bounded(heard).await, "served", "the job of the first call goes on and is heard");
 }
 
+/// An earlier job starts processes all the time, also while a later call runs, and those are its own.
+#[tokio::test]
+async fn a_cut_call_does_not_cost_what_an_earlier_job_starts_meanwhile() {
+    let hand = Hand::start();
+    for round in 0..5 {
+        // It says when one of its children did not come to its end.
+        let each = format!("sleep 0.05 || echo lost; echo >> beats{round}");
+        hand.output(&format!("(until [ -e end ]; do {each}; done) > said{round} 2>&1 & echo")).await;
+        let beats = || std::fs::metadata(hand.path(&format!("beats{round}"))).map_or(0, |beats| beats.len());
+        let cut = hand.tool("bash", json!({"command": "sleep 4328 & sleep 4329", "timeout_ms": 130})).await;
+        assert!(cut.is_error);
+        assert!(hand.bash("pgrep -f 'sleep 432[89]'").await.is_error, "what the call started is gone");
+        let (before, start) = (beats(), Instant::now());
+        while beats() < before + 2 {
+            assert!(start.elapsed() < PATIENCE, "the job is gone");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(hand.read(&format!("said{round}")), "", "the job's own child was killed");
+    }
+    hand.write("end", "");
+}
+
+/// The clock of `/proc` ticks every 10 ms, in which a call can end and the next one begin.
+#[tokio::test]
+async fn a_job_begun_right_before_a_call_is_not_that_calls() {
+    let hand = Hand::start();
+    for _ in 0..10 {
+        hand.output("sleep 4330 >/dev/null 2>&1 &").await;
+        let cut = hand.tool("bash", json!({"command": "sleep 4331", "timeout_ms": 20})).await;
+        assert!(cut.is_error);
+        hand.output("pkill -f 'sleep 4330'").await;
+    }
+}
+
 #[tokio::test]
 async fn a_place_that_is_gone_is_said_to_be_lost() {
     let hand = Hand::start();
@@ -62,7 +94,8 @@ async fn a_place_that_is_gone_is_said_to_be_lost() {
 #[tokio::test]
 async fn a_restart_ends_jobs_but_not_what_left_the_session() {
     let hand = Hand::start();
-    hand.output("sleep 4321 & setsid sleep 4322 >/dev/null 2>&1 & echo $! >daemon").await;
+    let left = "while [ $(ps -o sid= -p $(cat daemon)) = $$ ]; do sleep 0.01; done";
+    hand.output(&format!("sleep 4321 & setsid sleep 4322 >/dev/null 2>&1 & echo $! >daemon; {left}")).await;
     assert_eq!(hand.client.health().await.unwrap().background, 2);
     hand.tool("bash", json!({"restart": true})).await;
     assert_eq!(hand.client.health().await.unwrap().background, 1);
@@ -224,7 +257,8 @@ async fn a_shell_that_is_killed_says_so() {
     let text = hand.output("echo b").await;
     assert!(text.starts_with("[this is a new shell: the previous one was killed by signal 9; "), "{text}");
     // Between two calls as well.
-    hand.output("(until [ -e go ]; do sleep 0.01; done; kill -9 $$; touch gone) &").await;
+    let killing = "(until [ -e go ]; do sleep 0.01; done; kill -9 $$; while kill -0 $$; do sleep 0.01; done; touch gone)";
+    hand.output(&format!("{killing} >/dev/null 2>&1 &")).await;
     hand.write("go", "");
     hand.eventually("[ -e gone ]").await;
     let text = hand.output("echo c").await;

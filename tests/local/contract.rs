@@ -1,6 +1,7 @@
 //! The contract that every provider keeps, kept by this one.
 
 use remuda::launch::Isolation;
+use remuda::providers::local::Cgroups;
 use remuda_actors::testing::contract;
 
 use crate::bench::Bench;
@@ -15,6 +16,14 @@ async fn with_namespaces() {
 async fn without_isolation() {
     let bench = Bench::with(|options| options.isolation = Isolation::None);
     contract::provider(bench.provider.clone()).await;
+}
+
+#[tokio::test]
+async fn with_the_older_cgroups_and_without_any() {
+    for cgroups in [Cgroups::Older, Cgroups::None] {
+        let bench = Bench::on(cgroups, |_| {});
+        contract::provider(bench.provider.clone()).await;
+    }
 }
 
 /// A state directory may be deep, while the kernel takes only short names of sockets.

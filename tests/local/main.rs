@@ -6,6 +6,14 @@
 
 mod bench;
 mod contract;
+mod death;
 mod isolation;
+mod kernel;
+mod launcher;
 mod lifetime;
 mod limits;
+mod removal;
+mod standby;
+mod succession;
+mod unreadable;
+mod usage;

@@ -1,6 +1,6 @@
 //! An emulator and a `remuda run` that serves it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -60,8 +60,16 @@ impl Bench {
         self.emulator.create_session_with(&body).unwrap()
     }
 
-    /// `remuda run`, told where to serve and what to be, but not started.
+    /// `remuda run`, told where to serve, and to keep nothing: no sandbox is made ahead, parked, or left to the
+    /// next start. Not started.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.keeping(&["--warm", "0", "--park-for", "0s", "--drain", "release"]);
+        command.args(arguments);
+        command
+    }
+
+    /// The same, with what it keeps by itself.
+    pub(crate) fn keeping(&self, arguments: &[&str]) -> Command {
         let mut command = remuda(&["run"]);
         command
             .args(arguments)
@@ -71,6 +79,10 @@ impl Bench {
             .env("ANTHROPIC_ENVIRONMENT_ID", self.environment.id.as_str())
             .env("ANTHROPIC_ENVIRONMENT_KEY", &self.environment.key);
         command
+    }
+
+    fn sandboxes(&self) -> PathBuf {
+        self.dir.path().join("state/sandboxes")
     }
 
     /// Starts `remuda run`.
@@ -84,7 +96,7 @@ impl Bench {
         let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
         // Read all along: a process whose pipe is full stands still.
         let output = tokio::spawn(child.wait_with_output());
-        Running { pid, output, sandboxes: self.dir.path().join("state/sandboxes") }
+        Running { pid, output, sandboxes: self.sandboxes() }
     }
 }
 
@@ -139,6 +151,12 @@ impl Running {
         kill_process(self.pid, signal).unwrap();
     }
 
+    /// Kills it, and waits until it is dead.
+    pub(crate) async fn kill(self) {
+        self.signal(Signal::KILL);
+        self.ended().await;
+    }
+
     /// Waits for its end.
     pub(crate) async fn ended(mut self) -> Ended {
         let output = tokio::time::timeout(PATIENCE, &mut self.output).await.expect("it ends");
@@ -153,18 +171,25 @@ impl Running {
 
     /// The folders of the sandboxes there are.
     pub(crate) fn sandboxes(&self) -> Vec<PathBuf> {
-        let folders = std::fs::read_dir(&self.sandboxes).into_iter().flatten().flatten();
-        let named = folders.filter(|folder| !folder.file_name().to_string_lossy().starts_with('.'));
-        named.map(|folder| folder.path()).collect()
+        folders(&self.sandboxes)
     }
 }
 
-impl Drop for Running {
-    /// A test that failed leaves no sandbox behind.
+/// The folders of the sandboxes in a folder.
+fn folders(sandboxes: &Path) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(sandboxes).into_iter().flatten().flatten();
+    let named = folders.filter(|folder| !folder.file_name().to_string_lossy().starts_with('.'));
+    named.map(|folder| folder.path()).collect()
+}
+
+impl Drop for Bench {
+    /// Sandboxes outlive the process that made them, but not the test.
     fn drop(&mut self) {
-        for folder in self.sandboxes() {
+        for folder in folders(&self.sandboxes()) {
             let pid = std::fs::read_to_string(folder.join("lock")).unwrap_or_default();
-            if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
+            if let Some(pid) =
+                pid.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw)
+            {
                 let _ = kill_process(pid, Signal::KILL);
             }
         }

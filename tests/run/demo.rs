@@ -1,10 +1,13 @@
 //! The demonstrations, and the emulator as a program.
 
+use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
-use crate::bench::{PATIENCE, finish, remuda};
+use crate::bench::{PATIENCE, finish, remuda, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demonstration_passes_and_shows_its_figures() {
@@ -31,6 +34,48 @@ async fn typed_lines_run_in_one_sandbox() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("5\n/tmp\n"), "{said}");
     assert!(said.contains("the previous one exited with status 3") && said.ends_with("back\n"), "{said}");
+}
+
+/// The command lines of processes that have to do with a folder.
+fn at_work_in(folder: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(folder.to_str().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_it_leaves_nothing_behind() {
+    for (arguments, signals, code) in [
+        (&["demo", "--interactive"][..], &[Signal::INT][..], 0),
+        (&["demo", "--interactive"], &[Signal::HUP], 0),
+        // The second one while what was typed still runs.
+        (&["demo", "--interactive"], &[Signal::INT, Signal::INT], 0),
+        (&["demo"], &[Signal::TERM], 1),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = remuda(arguments);
+        let mut child = command.env("TMPDIR", dir.path()).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // The input stays open, as a terminal does.
+        stdin.write_all(b"sleep 600\n").await.unwrap();
+        until("a sandbox is there", || !at_work_in(dir.path()).is_empty()).await;
+        let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+        for signal in signals {
+            kill_process(pid, *signal).unwrap();
+            // Two that come at once are one.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+        assert_eq!(
+            (ended.status.code(), &*String::from_utf8_lossy(&ended.stderr)),
+            (Some(code), ""),
+            "{arguments:?}"
+        );
+        assert_eq!(at_work_in(dir.path()), Vec::<String>::new(), "{arguments:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{arguments:?}");
+        drop(stdin);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,3 +8,4 @@ mod ending;
 mod refusals;
 mod secrets;
 mod serving;
+mod survival;

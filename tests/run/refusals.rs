@@ -50,7 +50,7 @@ async fn mistakes_in_the_arguments_are_named_and_suggest_what_was_meant() {
         (&["run", "--max-sessions", "0"], "0 is not in 1..=100000"),
         (&["run", "--max-idle", "soon"], "invalid value 'soon' for '--max-idle <TIME>'"),
         (&["run", "--provider", "cloud"], "[possible values: local]"),
-        (&["run"], "--environment-id <ID>"),
+        (&["run"], "--environment-id <ID[:WEIGHT]>"),
         (&["runn"], "'run'"),
     ] {
         let ended = finish(&mut remuda(arguments)).await;
@@ -79,7 +79,7 @@ async fn a_key_that_is_none_is_refused_before_anything_is_sent() {
     for odd in ["", "two words", "line\nbreak"] {
         let ended = finish(bench.command(&[]).env("ANTHROPIC_ENVIRONMENT_KEY", odd)).await;
         assert_eq!(ended.code, Some(78), "{ended:?}");
-        assert!(ended.stderr.contains("the environment key is not one"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("is not one: expected one line"), "{}", ended.stderr);
     }
     let no_file = finish(&mut bench.command(&["--environment-key-file", "/does/not/exist"])).await;
     assert_eq!(no_file.code, Some(78));

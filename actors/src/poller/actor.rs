@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::rngs::SmallRng;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::Span;
 
 use super::machine::{self, Effect, Event};
+use crate::admission;
 use crate::context::{Context, control};
 use crate::effects::{Crashed, Tasks};
 use crate::ids::EnvironmentId;
@@ -22,7 +22,7 @@ pub(crate) enum PollerMsg {
     /// Begin.
     Start,
     /// There is room for one more session.
-    Slot(OwnedSemaphorePermit),
+    Slot(admission::Slot),
     /// A poll brought an item.
     Item(Box<WorkItem>),
     /// Something for its machine.
@@ -47,7 +47,7 @@ pub(crate) struct Poller {
 /// What it holds while it lives.
 pub(crate) struct State {
     machine: machine::State,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<admission::Slot>,
     /// Whether the queue answered when it was asked last, as far as people know.
     reached: bool,
     tasks: Tasks<Slot>,
@@ -70,7 +70,7 @@ impl Actor for Poller {
     async fn pre_start(&self, me: ActorRef<PollerMsg>, (): ()) -> Result<State, ActorProcessingErr> {
         me.cast(PollerMsg::Start)?;
         Ok(State {
-            machine: machine::State::Waiting,
+            machine: machine::State::Waiting { failures: 0 },
             slot: None,
             reached: false,
             tasks: Tasks::new(),
@@ -93,7 +93,8 @@ impl Actor for Poller {
                 return Ok(());
             }
             PollerMsg::Slot(slot) => {
-                state.slot = Some(slot);
+                // One that comes too late goes back at once.
+                state.slot = Some(slot).filter(|_| matches!(state.machine, machine::State::Waiting { .. }));
                 Event::SlotGranted
             }
             PollerMsg::Item(item) => {
@@ -169,13 +170,12 @@ impl Poller {
     fn perform(&self, me: &ActorRef<PollerMsg>, effect: Effect, state: &mut State) {
         let settings = &self.context.settings;
         match effect {
-            Effect::AcquireSlot => {
-                let (slots, to) = (Arc::clone(&self.context.slots), me.clone());
+            Effect::AcquireSlot { demand } => {
+                let (admission, to) = (Arc::clone(&self.context.admission), me.clone());
+                let environment = self.environment.clone();
                 state.tasks.start(Slot::Poll, me, async move {
-                    // The semaphore is never closed.
-                    if let Ok(slot) = slots.acquire_owned().await {
-                        let _ = to.cast(PollerMsg::Slot(slot));
-                    }
+                    let slot = admission.slot(environment, demand).await;
+                    let _ = to.cast(PollerMsg::Slot(slot));
                 });
             }
             Effect::Poll => {
@@ -208,7 +208,10 @@ async fn poll(context: Arc<Context>, environment: EnvironmentId, to: ActorRef<Po
     let within = block + context.settings.deadlines.control;
     let message = match control(within, context.ports.control.poll(&environment, block)).await {
         Ok(Some(item)) => PollerMsg::Item(Box::new(item)),
-        Ok(None) => PollerMsg::Event(Event::Empty { held: asked.elapsed() }),
+        Ok(None) => {
+            let crowded = context.admission.is_crowded();
+            PollerMsg::Event(Event::Empty { held: asked.elapsed(), crowded })
+        }
         Err(error) => PollerMsg::Event(Event::Failed(error.fault())),
     };
     let _ = to.cast(message);

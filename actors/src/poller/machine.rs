@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! Waiting ──SlotGranted──▶ Polling ──item──▶ Waiting (the item took the slot along)
-//!                          │  ▲  ▲ └─empty─▶ Polling, at once: the server did the waiting
-//!                          │  │  └───Due──── Pacing (it did not)
-//!                   failed ▼  │ Due
-//!                       BackingOff            refused for good, Drain ──▶ Stopped
+//!  ▲ ▲ ▲                   │ │ │ └──empty──▶ Polling, at once: the server did the waiting
+//!  │ │ └──empty, crowded───┘ │ │
+//!  │ └──Due── Pacing ◀─quick─┘ │
+//!  └────Due── BackingOff ◀─failed          refused for good, Drain ──▶ Stopped
 //! ```
 //!
 //! # Invariants
-//! - Nothing is asked for without a free slot to put it in.
+//! - Nothing is asked for without a free slot to put it in, and a slot is held exactly while a poll is in
+//!   flight: one that merely pauses keeps no slot from others.
 //! - At most one poll is in flight.
 //! - An item that comes while the poller stops is not acknowledged: the queue offers it to others.
 //!
@@ -19,6 +20,7 @@
 
 use std::time::Duration;
 
+use crate::admission::Demand;
 use crate::fault::Fault;
 use crate::machine::IllegalEvent;
 
@@ -48,7 +50,10 @@ impl Default for Policy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// For a free slot.
-    Waiting,
+    Waiting {
+        /// Polls that failed in a row.
+        failures: u32,
+    },
     /// A poll is in flight.
     Polling {
         /// Polls that failed in a row.
@@ -78,7 +83,7 @@ impl State {
     /// One word for the state.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Waiting => "waiting",
+            Self::Waiting { .. } => "waiting",
             Self::Polling { .. } => "polling",
             Self::Pacing => "pacing",
             Self::BackingOff { .. } => "backing_off",
@@ -98,6 +103,8 @@ pub enum Event {
     Empty {
         /// How long the server held it.
         held: Duration,
+        /// Whether somebody else waits for a slot, or none is granted at present.
+        crowded: bool,
     },
     /// A poll failed.
     Failed(Fault),
@@ -128,7 +135,10 @@ impl Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Wait for room for one more session.
-    AcquireSlot,
+    AcquireSlot {
+        /// Whether the queue is likely to have work.
+        demand: Demand,
+    },
     /// Ask the queue.
     Poll,
     /// Send [`Event::Due`] after the pause.
@@ -140,7 +150,7 @@ pub enum Effect {
         /// What the server asked for.
         retry_after: Option<Duration>,
     },
-    /// Give the slot back and cancel whatever is in flight.
+    /// Give the slot back, if there is one, and cancel whatever is in flight.
     Release,
     /// Tell people that this queue will not be asked any more.
     Refused(Fault),
@@ -150,15 +160,21 @@ impl State {
     /// Polls that failed in a row.
     pub fn failures(&self) -> u32 {
         match self {
-            Self::Polling { failures } | Self::BackingOff { failures } => *failures,
-            Self::Waiting | Self::Pacing | Self::Stopped(_) => 0,
+            Self::Waiting { failures } | Self::Polling { failures } | Self::BackingOff { failures } => {
+                *failures
+            }
+            Self::Pacing | Self::Stopped(_) => 0,
         }
     }
 
     /// A poller that has just started.
     pub fn start(effects: &mut Vec<Effect>) -> Self {
-        effects.push(Effect::AcquireSlot);
-        Self::Waiting
+        Self::wait(0, Demand::Unknown, effects)
+    }
+
+    fn wait(failures: u32, demand: Demand, effects: &mut Vec<Effect>) -> Self {
+        effects.push(Effect::AcquireSlot { demand });
+        Self::Waiting { failures }
     }
 
     /// Takes one event.
@@ -174,14 +190,19 @@ impl State {
         use {Event as E, State as S};
         let illegal = IllegalEvent { machine: "poller", state: self.name(), event: event.name() };
         let next = match (&*self, event) {
-            (S::Waiting, E::SlotGranted) => {
+            (S::Waiting { failures }, E::SlotGranted) => {
                 effects.push(Effect::Poll);
-                S::Polling { failures: 0 }
+                S::Polling { failures: *failures }
             }
-            (S::Polling { .. }, E::Claimed) => Self::start(effects),
-            (S::Polling { .. }, E::Empty { held }) if held < policy.quick => {
-                effects.push(Effect::ArmPace);
+            (S::Polling { .. }, E::Claimed) => Self::wait(0, Demand::Known, effects),
+            (S::Polling { .. }, E::Empty { held, .. }) if held < policy.quick => {
+                effects.extend([Effect::Release, Effect::ArmPace]);
                 S::Pacing
+            }
+            // Whoever has no use for its slot goes to the end of the queue for one.
+            (S::Polling { .. }, E::Empty { crowded: true, .. }) => {
+                effects.push(Effect::Release);
+                Self::wait(0, Demand::Unknown, effects)
             }
             (S::Polling { .. }, E::Empty { .. }) => {
                 effects.push(Effect::Poll);
@@ -189,21 +210,17 @@ impl State {
             }
             (S::Polling { failures }, E::Failed(fault)) if fault.class.is_retryable() => {
                 let failures = failures + 1;
-                effects.push(Effect::ArmBackoff { failures, retry_after: fault.retry_after });
+                let retry_after = fault.retry_after;
+                effects.extend([Effect::Release, Effect::ArmBackoff { failures, retry_after }]);
                 S::BackingOff { failures }
             }
             (S::Polling { .. }, E::Failed(fault)) => {
                 effects.extend([Effect::Release, Effect::Refused(fault.clone())]);
                 S::Stopped(Why::Refused(fault))
             }
-            (S::Pacing, E::Due | E::Wake) => {
-                effects.push(Effect::Poll);
-                S::Polling { failures: 0 }
-            }
-            (S::BackingOff { failures }, E::Due) => {
-                effects.push(Effect::Poll);
-                S::Polling { failures: *failures }
-            }
+            (S::Pacing, E::Due) => Self::wait(0, Demand::Unknown, effects),
+            (S::Pacing, E::Wake) => Self::wait(0, Demand::Known, effects),
+            (S::BackingOff { failures }, E::Due) => Self::wait(*failures, Demand::Unknown, effects),
             (S::Stopped(_), _) | (_, E::Wake | E::Due) => return Ok(()),
             (_, E::Drain) => {
                 effects.push(Effect::Release);
@@ -234,17 +251,28 @@ mod tests {
     }
 
     fn held(ms: u64) -> Event {
-        Event::Empty { held: Duration::from_millis(ms) }
+        Event::Empty { held: Duration::from_millis(ms), crowded: false }
     }
+
+    const KNOWN: Effect = Effect::AcquireSlot { demand: Demand::Known };
+    const UNKNOWN: Effect = Effect::AcquireSlot { demand: Demand::Unknown };
 
     #[test]
     fn takes_a_slot_then_polls_and_starts_over_with_an_item() {
         let mut effects = Vec::new();
         let mut state = State::start(&mut effects);
-        assert_eq!(effects, [Effect::AcquireSlot]);
+        assert_eq!(effects, [UNKNOWN]);
         assert_eq!(step(&mut state, Event::SlotGranted), [Effect::Poll]);
-        assert_eq!(step(&mut state, Event::Claimed), [Effect::AcquireSlot]);
-        assert_eq!(state, State::Waiting);
+        assert_eq!(step(&mut state, Event::Claimed), [KNOWN]);
+        assert_eq!(state, State::Waiting { failures: 0 });
+    }
+
+    #[test]
+    fn a_slot_that_others_wait_for_is_given_back_when_the_queue_is_empty() {
+        let mut state = State::Polling { failures: 0 };
+        let crowded = Event::Empty { held: Duration::from_millis(990), crowded: true };
+        assert_eq!(step(&mut state, crowded), [Effect::Release, UNKNOWN]);
+        assert_eq!(state, State::Waiting { failures: 0 });
     }
 
     /// We poll again at once: the wait of 1–3 s that official workers insert is what makes their pick-up
@@ -253,10 +281,11 @@ mod tests {
     fn row_3_an_empty_long_poll_is_repeated_at_once_and_a_quick_one_after_a_pause() {
         let mut state = State::Polling { failures: 0 };
         assert_eq!(step(&mut state, held(990)), [Effect::Poll]);
-        assert_eq!(step(&mut state, held(3)), [Effect::ArmPace]);
-        assert_eq!(step(&mut state, Event::Due), [Effect::Poll]);
-        assert_eq!(step(&mut state, held(3)), [Effect::ArmPace]);
-        assert_eq!(step(&mut state, Event::Wake), [Effect::Poll]);
+        for (over, asked) in [(Event::Due, UNKNOWN), (Event::Wake, KNOWN)] {
+            assert_eq!(step(&mut state, held(3)), [Effect::Release, Effect::ArmPace]);
+            assert_eq!(step(&mut state, over), [asked]);
+            assert_eq!(step(&mut state, Event::SlotGranted), [Effect::Poll]);
+        }
     }
 
     #[test]
@@ -275,9 +304,10 @@ mod tests {
         let mut state = State::Polling { failures: 0 };
         for failures in 1..=3 {
             let effects = step(&mut state, failed(FaultClass::Transient));
-            assert_eq!(effects, [Effect::ArmBackoff { failures, retry_after: None }]);
+            assert_eq!(effects, [Effect::Release, Effect::ArmBackoff { failures, retry_after: None }]);
             assert_eq!(step(&mut state, Event::Wake), [], "a hint does not cut a backoff short");
-            assert_eq!(step(&mut state, Event::Due), [Effect::Poll]);
+            assert_eq!(step(&mut state, Event::Due), [UNKNOWN]);
+            assert_eq!(step(&mut state, Event::SlotGranted), [Effect::Poll]);
         }
         step(&mut state, held(999));
         assert_eq!(state, State::Polling { failures: 0 });
@@ -288,20 +318,20 @@ mod tests {
         let mut state = State::Polling { failures: 0 };
         let retry_after = Some(Duration::from_secs(7));
         let fault = Fault { retry_after, ..Fault::new(FaultClass::Throttled, "slow down") };
-        assert_eq!(step(&mut state, Event::Failed(fault)), [Effect::ArmBackoff { failures: 1, retry_after }]);
+        let backoff = Effect::ArmBackoff { failures: 1, retry_after };
+        assert_eq!(step(&mut state, Event::Failed(fault)), [Effect::Release, backoff]);
     }
 
     proptest! {
-        /// Whatever happens, a poll is in flight exactly while polling, and a slot is held exactly then and
-        /// while pausing.
+        /// Whatever happens, a poll is in flight exactly while polling, and a slot is held exactly then.
         #[test]
-        fn property_one_poll_and_one_slot_at_a_time(choices in prop::collection::vec(0u8..8, 0..60)) {
+        fn property_one_poll_and_one_slot_at_a_time(choices in prop::collection::vec(0u8..9, 0..60)) {
             let mut effects = Vec::new();
             let mut state = State::start(&mut effects);
             let (mut polls, mut slots) = (0i32, 0i32);
             for choice in choices {
                 let event = match (choice, &state) {
-                    (0, State::Waiting) => { slots += 1; Event::SlotGranted }
+                    (0, State::Waiting { .. }) => { slots += 1; Event::SlotGranted }
                     (1, State::Polling { .. }) => { polls -= 1; slots -= 1; Event::Claimed }
                     (2, State::Polling { .. }) => { polls -= 1; held(1) }
                     (3, State::Polling { .. }) => { polls -= 1; held(999) }
@@ -309,6 +339,10 @@ mod tests {
                     (5, _) => Event::Due,
                     (6, _) => Event::Wake,
                     (7, _) => Event::Drain,
+                    (8, State::Polling { .. }) => {
+                        polls -= 1;
+                        Event::Empty { held: Duration::from_millis(999), crowded: true }
+                    }
                     _ => continue,
                 };
                 for effect in step(&mut state, event) {
@@ -319,8 +353,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(polls, i32::from(matches!(state, State::Polling { .. })));
-                let holds = matches!(state, State::Polling { .. } | State::Pacing | State::BackingOff { .. });
-                prop_assert_eq!(slots, i32::from(holds));
+                prop_assert_eq!(slots, polls);
             }
         }
     }

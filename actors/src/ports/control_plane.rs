@@ -224,6 +224,14 @@ pub enum ControlError {
         /// How long it asked us to wait, if it did.
         retry_after: Option<Duration>,
     },
+    /// It was not sent: it would have been more than may be asked of the control plane at a time.
+    #[error("the request was held back: {what}")]
+    HeldBack {
+        /// What it waited for in vain.
+        what: String,
+        /// How long the server is left alone at its own request, if it is.
+        retry_after: Option<Duration>,
+    },
     /// 408 or 5xx.
     #[error("the control plane could not answer (HTTP {status}): {message}")]
     Unavailable {
@@ -273,7 +281,7 @@ impl ControlError {
             | Self::Unsendable { .. }
             | Self::NoCredential => FaultClass::Permanent,
             Self::Conflict { .. } | Self::Unavailable { .. } | Self::Unreachable(_) => FaultClass::Transient,
-            Self::Throttled { .. } => FaultClass::Throttled,
+            Self::Throttled { .. } | Self::HeldBack { .. } => FaultClass::Throttled,
             Self::Broken(_) | Self::TimedOut { .. } | Self::Malformed { .. } => FaultClass::Ambiguous,
         }
     }
@@ -281,7 +289,9 @@ impl ControlError {
     /// The same, for the machines.
     pub fn fault(&self) -> Fault {
         let retry_after = match self {
-            Self::Throttled { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Throttled { retry_after }
+            | Self::HeldBack { retry_after, .. }
+            | Self::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
         };
         Fault { retry_after, ..Fault::of(self.class(), self) }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
-use crate::ids::{CallId, SandboxId, WorkId};
+use crate::ids::{CallId, SandboxId, SessionId, WorkId};
 use crate::ports::{HeartbeatToken, WorkItem};
 use crate::tool::ToolResult;
 
@@ -14,6 +15,11 @@ use crate::tool::ToolResult;
 /// Intents are appended *before* the effect they announce and awaited, so that whatever may have happened is
 /// written down; outcomes are appended after it.
 ///
+/// Beside the records there is a *shelf*: the sandboxes that belong to no work item, blank or parked. A blank
+/// one is known to be blank by its place there, and by nothing else. Recording
+/// [`SandboxIntended`](Record::SandboxIntended) for a sandbox takes it off the shelf in the same step, so
+/// that none is ever in two places.
+///
 /// # Cancel safety
 /// An append that is dropped may or may not have been written. Records are facts and may be appended twice.
 #[async_trait]
@@ -21,8 +27,49 @@ pub trait Journal: Send + Sync + 'static {
     /// Appends one record about `work`. When this returns, a crash will not lose it.
     async fn append(&self, work: &WorkId, record: Record) -> Result<(), JournalError>;
 
-    /// Everything appended about work that has not [`Record::Ended`], oldest first, with its age.
-    async fn replay(&self) -> Result<Vec<Replayed>, JournalError>;
+    /// Puts a sandbox on the shelf, or replaces what is said about it there. When this returns, a crash will
+    /// not lose it.
+    async fn shelve(&self, shelved: &Shelved) -> Result<(), JournalError>;
+
+    /// Takes a sandbox off the shelf, because it is about to be deleted. One that is not there is a success.
+    async fn unshelve(&self, sandbox: &SandboxId) -> Result<(), JournalError>;
+
+    /// Everything that is remembered.
+    async fn replay(&self) -> Result<Replay, JournalError>;
+}
+
+/// What an earlier life left.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    /// Everything appended about work that has not [`Record::Ended`], oldest first. What no longer tells
+    /// anything may be missing: a claim or the start of a call that was appended again, an earlier beat, an
+    /// earlier sandbox than the last two, what was said about a call that has been posted, and what was said
+    /// about work that is not claimed.
+    pub work: Vec<Replayed>,
+    /// The shelf, with the time since each sandbox was put there.
+    pub shelf: Vec<(Shelved, Duration)>,
+}
+
+/// A sandbox that belongs to no work item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shelved {
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// Whose it is to be again; none if it is blank and any session may have it.
+    pub parked: Option<Parked>,
+}
+
+/// Whose a parked sandbox is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// The session whose files and processes are in it.
+    pub session: SessionId,
+    /// Which of the session's sandboxes it is, counted from 1.
+    pub instance: u32,
+    /// What it uses, in bytes of files and of memory.
+    pub disk_bytes: u64,
+    /// See above.
+    pub memory_bytes: u64,
 }
 
 /// One fact about a work item.
@@ -33,10 +80,11 @@ pub enum Record {
         /// The item, with its credential.
         item: WorkItem,
     },
-    /// A heartbeat was accepted.
+    /// It was acknowledged, or a heartbeat was accepted.
     Beat {
-        /// What the next one must echo.
-        token: HeartbeatToken,
+        /// What the next one must echo; none as long as no heartbeat was accepted. None is sent before this is
+        /// written.
+        token: Option<HeartbeatToken>,
         /// How long the lease runs from then.
         ttl: Duration,
     },
@@ -106,7 +154,15 @@ impl Journal for Volatile {
         Ok(())
     }
 
-    async fn replay(&self) -> Result<Vec<Replayed>, JournalError> {
-        Ok(Vec::new())
+    async fn shelve(&self, _: &Shelved) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    async fn unshelve(&self, _: &SandboxId) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    async fn replay(&self) -> Result<Replay, JournalError> {
+        Ok(Replay::default())
     }
 }

@@ -7,6 +7,8 @@
 //! | [`Hand`] | runs tool calls inside one sandbox |
 //! | [`Journal`] | remembers, beyond the life of this process, what was claimed and what was run |
 //!
+//! A fifth one is optional: [`HostPressure`] tells whether the host can carry more.
+//!
 //! Every method is called from a task that may be dropped at any await: each trait says what that leaves
 //! behind and how it is found again. None of them retries by itself; the machines do.
 //!
@@ -15,6 +17,7 @@
 mod control_plane;
 mod hand;
 mod journal;
+mod pressure;
 mod provider;
 
 pub use control_plane::{
@@ -22,5 +25,8 @@ pub use control_plane::{
     Session, SessionStatus, StopMode, Target, WorkItem,
 };
 pub use hand::{CallReply, CallRequest, Hand, HandError, HandHealth, Origin};
-pub use journal::{Journal, JournalError, Record, Replayed, Volatile};
-pub use provider::{Capabilities, OwnerId, ProviderError, Sandbox, SandboxProvider, SandboxSpec, Standby};
+pub use journal::{Journal, JournalError, Parked, Record, Replay, Replayed, Shelved, Volatile};
+pub use pressure::{HostPressure, Pressure};
+pub use provider::{
+    Capabilities, OwnerId, ProviderError, Sandbox, SandboxProvider, SandboxSpec, Standby, Usage,
+};

@@ -44,6 +44,9 @@ pub trait SandboxProvider: Send + Sync + 'static {
     /// Lets them go on. Repeating it is harmless.
     async fn resume(&self, id: &SandboxId) -> Result<(), ProviderError>;
 
+    /// What a sandbox uses. Does not wake it.
+    async fn usage(&self, id: &SandboxId) -> Result<Usage, ProviderError>;
+
     /// Ends a sandbox and everything in it, files included. One that is not there is a success; when this
     /// returns, nothing of it runs any more.
     async fn delete(&self, id: &SandboxId) -> Result<(), ProviderError>;
@@ -54,6 +57,20 @@ pub trait SandboxProvider: Send + Sync + 'static {
 pub struct Capabilities {
     /// Whether they can stand by at all, and what survives that.
     pub standby: Standby,
+    /// Whether a sandbox can take over the files of one that is of no use any more
+    /// ([`SandboxSpec::files_of`]).
+    pub keeps_files: bool,
+}
+
+/// What a sandbox uses, as far as its provider can tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Processor time of everything that ever ran in it. Two of these and the time between them are its load.
+    pub cpu: Duration,
+    /// Memory it holds, in bytes; 0 if that cannot be told.
+    pub memory_bytes: u64,
+    /// Files it holds, in bytes; 0 if that cannot be told.
+    pub disk_bytes: u64,
 }
 
 /// What survives a standby.
@@ -74,8 +91,15 @@ pub struct SandboxSpec {
     pub id: SandboxId,
     /// Whose it is: the process that will delete it, unless another adopts it.
     pub owner: OwnerId,
-    /// The session it is for.
-    pub session: SessionId,
+    /// The session it is for; none for a blank one, which gets a session later.
+    pub session: Option<SessionId>,
+    /// What to make it from, in the provider's own words; none for what it always takes. Only for providers
+    /// that have a choice; others refuse it.
+    pub image: Option<Arc<str>>,
+    /// A sandbox of the same owner and session that is of no use any more, dead or not. If it is there, it
+    /// is ended, and the new one gets its files; if it is not, the new one is empty. When this fails, the
+    /// files are still where they were. Only for providers whose [`Capabilities`] say so.
+    pub files_of: Option<SandboxId>,
 }
 
 /// Names one installation of remuda among those that share a provider: what carries another's name is never
@@ -103,8 +127,8 @@ pub struct Sandbox {
     pub id: SandboxId,
     /// Whose it is.
     pub owner: OwnerId,
-    /// The session it was made for.
-    pub session: SessionId,
+    /// The session it was made for; none if it was made blank.
+    pub session: Option<SessionId>,
     /// How long ago it was created.
     pub age: Duration,
 }
@@ -140,6 +164,14 @@ pub enum ProviderError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It was not asked, because it has failed too often in a row.
+    #[error("{what}")]
+    CircuitOpen {
+        /// What failed, since when, and when it is tried again.
+        what: String,
+        /// How long to wait, at least.
+        retry_after: Duration,
+    },
     /// This request can never work, for example because the specification is wrong.
     #[error("{what}")]
     Refused {
@@ -161,6 +193,7 @@ impl ProviderError {
             // Whoever is there must be looked at before anything is decided.
             Self::AlreadyExists { .. } | Self::TimedOut { .. } => FaultClass::Ambiguous,
             Self::Unavailable { .. } => FaultClass::Transient,
+            Self::CircuitOpen { .. } => FaultClass::Throttled,
             Self::NotFound { .. } | Self::Refused { .. } => FaultClass::Permanent,
             Self::Unusable { .. } => FaultClass::Fatal,
         }
@@ -168,6 +201,10 @@ impl ProviderError {
 
     /// The same, for the machines.
     pub fn fault(&self) -> Fault {
-        Fault::of(self.class(), self)
+        let retry_after = match self {
+            Self::CircuitOpen { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        };
+        Fault { retry_after, ..Fault::of(self.class(), self) }
     }
 }

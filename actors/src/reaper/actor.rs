@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::plan::orphans;
+use super::plan::{orphans, unfit};
 use crate::context::{Context, provider};
 use crate::effects::{Crashed, Tasks};
 use crate::notice::Notice;
@@ -78,6 +78,8 @@ impl Actor for Reaper {
 async fn sweep(context: &Context) {
     let within = context.settings.deadlines.provider;
     let owner = &context.settings.owner;
+    // Before the listing: what comes to wait while it is made need not be in it.
+    let waiting = context.herd.shelf().waiting().cloned().collect();
     let listing = match provider(within, context.ports.provider.list(owner)).await {
         Ok(listing) => listing,
         Err(error) => {
@@ -85,7 +87,11 @@ async fn sweep(context: &Context) {
             return;
         }
     };
-    for sandbox in orphans(&listing, owner, |id| context.owns(id), &context.settings.reaper) {
+    for (sandbox, why) in unfit(&listing, &waiting, context.settings.herd.max_age) {
+        context.herd.evict(&sandbox, why);
+    }
+    let owned = context.owned();
+    for sandbox in orphans(&listing, owner, |id| owned.contains(id), &context.settings.reaper) {
         // It may have found an owner while another was being deleted.
         if context.owns(&sandbox) {
             continue;

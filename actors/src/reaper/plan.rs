@@ -1,7 +1,9 @@
 //! Which sandboxes nobody owns.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::herd::shelf::Eviction;
 use crate::ids::SandboxId;
 use crate::ports::{OwnerId, Sandbox};
 
@@ -37,6 +39,25 @@ pub fn orphans(
     orphans.map(|sandbox| sandbox.id.clone()).take(policy.deletions).collect()
 }
 
+/// What waits for a session but cannot serve it, given a *complete* listing that was taken after `waiting`:
+/// sandboxes that are not there any more, and those that are too old.
+pub(super) fn unfit(
+    listing: &[Sandbox],
+    waiting: &BTreeSet<SandboxId>,
+    max_age: Option<Duration>,
+) -> Vec<(SandboxId, Eviction)> {
+    let listed: BTreeMap<_, _> = listing.iter().map(|sandbox| (&sandbox.id, sandbox.age)).collect();
+    let unfit = waiting.iter().filter_map(|sandbox| {
+        let why = match (listed.get(sandbox), max_age) {
+            (None, _) => Eviction::Missing,
+            (Some(age), Some(most)) if *age >= most => Eviction::Aged,
+            _ => return None,
+        };
+        Some((sandbox.clone(), why))
+    });
+    unfit.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,7 +66,7 @@ mod tests {
         Sandbox {
             id: id.into(),
             owner: OwnerId::new(owner),
-            session: "sesn_1".into(),
+            session: Some("sesn_1".into()),
             age: Duration::from_secs(age),
         }
     }

@@ -1,7 +1,8 @@
 //! The shell around one session's sandbox [lifecycle](super::lifecycle).
 //!
 //! Talks to the provider and to the sandbox's hand in tasks that answer with messages. A successor adopts
-//! the sandbox: which one it is, and which calls it was given, is in the ledger.
+//! the sandbox: which one it is, and which calls it was given, is in the ledger. What is asked of the provider
+//! and the hand, and how, is in `requests`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use tracing::Span;
 
 use super::lifecycle::Lifecycle;
 use super::policy::Policy;
-use super::signals::{Effect, Event, Undone};
-use crate::context::{Context, hand, provider};
+use super::requests::{self, About};
+use super::signals::{Call, Effect, Event, Release, Undone};
+use crate::context::{Context, hand};
 use crate::effects::{Crashed, Tasks};
 use crate::fault::{Fault, FaultClass};
 use crate::ids::{CallId, SandboxId, SessionId};
 use crate::ledger::Entry;
 use crate::notice::Notice;
-use crate::ports::{CallReply, CallRequest, Hand, Record, SandboxSpec, Standby};
+use crate::ports::{CallReply, CallRequest, Hand, Record, Standby};
 use crate::session::actor::SessionMsg;
 use crate::session::run::Cancellation;
 use crate::session::signals;
@@ -31,12 +33,14 @@ use crate::tool::ToolResult;
 pub(crate) enum SandboxMsg {
     /// What a lifecycle wants that has just been started.
     Start(Vec<Effect>),
-    /// Run a call. `started` says that it was given to the present instance before.
-    Call { request: CallRequest, started: bool },
+    /// Run a call.
+    Call(CallRequest),
     /// Something for its lifecycle.
     Event(Event),
     /// The hand answered a call.
     Answered { call: CallId, reply: CallReply },
+    /// A call has no answer from a hand, and that is written down.
+    Undone { call: CallId, result: Arc<ToolResult> },
     /// A task panicked.
     Crashed(String),
 }
@@ -46,8 +50,12 @@ impl SandboxMsg {
         Self::Event(Event::Cancel { call, why })
     }
 
-    pub(crate) fn stop() -> Self {
-        Self::Event(Event::StopRequested)
+    pub(crate) fn release(how: Release) -> Self {
+        Self::Event(Event::Released(how))
+    }
+
+    pub(crate) fn expect_call() -> Self {
+        Self::Event(Event::Expected)
     }
 }
 
@@ -83,7 +91,9 @@ pub(crate) struct State {
 enum Slot {
     /// A request to the provider, or the wait before the next one.
     Provider,
+    /// Waiting until the sandbox was idle for long enough, or looking at what its jobs do.
     Idle,
+    Part,
     /// A call, or the wait before it is asked for again.
     Call(CallId),
     Cancel(CallId),
@@ -97,13 +107,18 @@ impl Actor for SandboxActor {
     async fn pre_start(&self, me: ActorRef<SandboxMsg>, (): ()) -> Result<State, ActorProcessingErr> {
         let settings = &self.context.settings;
         let mut policy = settings.sandbox.clone();
-        if self.context.ports.provider.capabilities().standby == Standby::None {
+        let capabilities = self.context.ports.provider.capabilities();
+        if capabilities.standby == Standby::None {
             policy.standby_after = None;
         }
+        policy.keep_files = capabilities.keeps_files;
         let mut effects = Vec::new();
         let lifecycle = match self.entry.sandbox() {
-            None => Lifecycle::create(&mut effects),
             Some((instance, _)) => Lifecycle::adopt(instance, &mut effects),
+            None => match self.context.herd.give_parked(&self.session, &self.entry) {
+                Some(instance) => Lifecycle::unpark(instance, &mut effects),
+                None => Lifecycle::create(&mut effects),
+            },
         };
         me.cast(SandboxMsg::Start(effects))?;
         Ok(State {
@@ -129,15 +144,15 @@ impl Actor for SandboxActor {
                 self.perform_all(&me, effects, state);
                 Ok(())
             }
-            SandboxMsg::Call { request, started } => {
-                let call = request.call.clone();
-                state.requests.insert(call.clone(), (Arc::new(request), Instant::now()));
-                self.advance(&me, Event::Call { call, started }, state)
-            }
+            SandboxMsg::Call(request) => self.take(&me, request, state),
             SandboxMsg::Event(event) => self.advance(&me, event, state),
             SandboxMsg::Answered { call, reply } => {
                 self.finish(&call, reply.result, Some(reply.run), state);
                 self.advance(&me, Event::Answered { call }, state)
+            }
+            SandboxMsg::Undone { call, result } => {
+                self.finish(&call, result, None, state);
+                Ok(())
             }
             SandboxMsg::Crashed(what) => Err(what.into()),
         })
@@ -145,6 +160,26 @@ impl Actor for SandboxActor {
 }
 
 impl SandboxActor {
+    /// Takes a call in, which an earlier incarnation may have given to this instance or to one before it.
+    fn take(
+        &self,
+        me: &ActorRef<SandboxMsg>,
+        request: CallRequest,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let id = request.call.clone();
+        let rerun = self.context.settings.session.rerun.contains(&*request.tool);
+        state.requests.insert(id.clone(), (Arc::new(request), Instant::now()));
+        let given = self.entry.call_sandbox(&id);
+        let started = given.is_some() && given == self.id();
+        if given.is_some() && !started && !rerun {
+            let fault = Fault::new(FaultClass::Ambiguous, "its sandbox is gone");
+            self.perform(me, Effect::Undone { call: id, why: Undone::Lost(fault) }, state);
+            return Ok(());
+        }
+        self.advance(me, Event::Call(Call { id, started, rerun }), state)
+    }
+
     /// Lets the lifecycle take an event, and does what it wants.
     fn advance(
         &self,
@@ -154,25 +189,56 @@ impl SandboxActor {
     ) -> Result<(), ActorProcessingErr> {
         #[cfg(any(test, feature = "test-util"))]
         self.context.strike(crate::supervision::ActorKind::Sandbox, event.name())?;
+        let event = self.budgeted(event);
         let (from, mut effects) = (state.lifecycle.name(), Vec::new());
         if let Err(illegal) = state.lifecycle.step(event, &state.policy, &mut effects) {
             self.context.illegal(illegal);
         }
         let to = state.lifecycle.name();
         if from != to {
-            let (session, sandbox) = (self.session.clone(), self.id(state.lifecycle.instance()));
             let took = state.since.elapsed();
             state.since = Instant::now();
             self.entry.show(|view| view.sandbox = to);
-            self.context.notices.publish(Notice::Sandbox { session, sandbox, from, to, took });
+            if let Some(sandbox) = self.id() {
+                let session = self.session.clone();
+                self.context.notices.publish(Notice::Sandbox { session, sandbox, from, to, took });
+            }
         }
         self.perform_all(me, effects, state);
         Ok(())
     }
 
-    /// The name of the session's sandbox number `instance`.
-    fn id(&self, instance: u32) -> SandboxId {
-        SandboxId::from(format!("{}.{instance}", self.session))
+    /// What is to be repeated draws on the budget of the whole tree. Nothing is repeated that has used it up,
+    /// except what must be known before anything else is done: whether a sandbox exists, and what a call came
+    /// to.
+    fn budgeted(&self, event: Event) -> Event {
+        let retries = &self.context.retries;
+        let spend = |fault: Fault| {
+            if !fault.class.is_retryable() || fault.class == FaultClass::Ambiguous || retries.try_spend() {
+                return fault;
+            }
+            let message = format!("{fault}; too much fails just now to try it again");
+            Fault::new(FaultClass::Permanent, message)
+        };
+        match event {
+            Event::CreateFailed(fault) => Event::CreateFailed(spend(fault)),
+            Event::ResumeFailed(fault) => Event::ResumeFailed(spend(fault)),
+            Event::DeleteFailed(fault) => Event::DeleteFailed(spend(fault)),
+            Event::CallFailed { ref fault, .. } if fault.class.is_retryable() => {
+                retries.try_spend();
+                event
+            }
+            Event::Created | Event::Resumed | Event::Deleted | Event::Answered { .. } => {
+                retries.succeeded();
+                event
+            }
+            event => event,
+        }
+    }
+
+    /// The present instance.
+    fn id(&self) -> Option<SandboxId> {
+        self.entry.sandbox().map(|(_, sandbox)| sandbox)
     }
 
     fn perform_all(&self, me: &ActorRef<SandboxMsg>, effects: Vec<Effect>, state: &mut State) {
@@ -183,53 +249,46 @@ impl SandboxActor {
 
     fn perform(&self, me: &ActorRef<SandboxMsg>, effect: Effect, state: &mut State) {
         let settings = &self.context.settings;
-        let (context, to) = (Arc::clone(&self.context), me.clone());
-        let id = self.id(state.lifecycle.instance());
-        let within = settings.deadlines.provider;
         match effect {
             Effect::Create { instance } => {
                 state.hand = None;
-                self.entry.intend_sandbox(instance, id.clone());
-                let (work, session) = (self.entry.item.id.clone(), self.session.clone());
-                state.tasks.start(Slot::Provider, me, async move {
-                    let intended = Record::SandboxIntended { instance, sandbox: id.clone() };
-                    let event = match context.record(&work, intended).await {
-                        Err(fault) => Event::CreateFailed(fault),
-                        Ok(()) => {
-                            let spec = SandboxSpec { id, owner: context.settings.owner.clone(), session };
-                            let within = context.settings.deadlines.create;
-                            match provider(within, context.ports.provider.create(&spec)).await {
-                                Ok(_) => Event::Created,
-                                Err(error) => Event::CreateFailed(error.fault()),
-                            }
-                        }
-                    };
-                    let _ = to.cast(SandboxMsg::Event(event));
-                });
+                let about = self.about();
+                self.ask(me, state, async move { requests::create(&about, instance).await });
             }
             Effect::LookUp { .. } => {
-                let session = self.session.clone();
-                state.tasks.start(Slot::Provider, me, async move {
-                    let event = match provider(within, context.ports.provider.find(&id)).await {
-                        // Another's sandbox of that name is not ours to use.
-                        Ok(found) => {
-                            Event::LookedUp { present: found.is_some_and(|found| found.session == session) }
-                        }
-                        Err(error) => Event::LookUpFailed(error.fault()),
-                    };
-                    let _ = to.cast(SandboxMsg::Event(event));
-                });
+                let about = self.about();
+                self.ask(me, state, async move { requests::look_up(&about).await });
+            }
+            Effect::Unpark { instance } => {
+                let about = self.about();
+                self.ask(me, state, async move { requests::unpark(&about, instance).await });
+            }
+            Effect::Standby => {
+                let about = self.about();
+                self.ask(me, state, async move { requests::standby(&about).await });
+            }
+            Effect::Resume => {
+                let about = self.about();
+                self.ask(me, state, async move { requests::resume(&about).await });
+            }
+            Effect::Shelve => {
+                let (about, instance) = (self.about(), state.lifecycle.instance());
+                self.ask(me, state, async move { requests::shelve(&about, instance).await });
+            }
+            Effect::Delete => {
+                state.hand = None;
+                let about = self.about();
+                self.ask(me, state, async move { requests::delete(&about).await });
             }
             Effect::ArmRetry { attempt, retry_after } => {
                 let after = settings.backoffs.sandbox.delay(attempt, retry_after, &mut state.rng);
                 arm(me, state, Slot::Provider, after, Event::RetryDue { attempt });
             }
-            Effect::Run { call } => self.run(me, call, id, state),
+            Effect::Run { call } => self.run(me, call, state),
             Effect::Probe { call } => {
+                let (about, to) = (self.about(), me.clone());
                 state.tasks.start(Slot::Call(call.clone()), me, async move {
-                    let found = provider(within, context.ports.provider.find(&id)).await;
-                    // A listing that failed says nothing about what is there.
-                    let present = found.map_or(true, |found| found.is_some());
+                    let present = requests::is_present(&about).await;
                     let _ = to.cast(SandboxMsg::Event(Event::Probed { call, present }));
                 });
             }
@@ -238,11 +297,12 @@ impl SandboxActor {
                 arm(me, state, Slot::Call(call.clone()), after, Event::CallDue { call, attempt });
             }
             Effect::CancelRunning { call, attempt, why } => {
-                let hand_of = self.hand(&id, state);
+                let Some(hand_of) = self.hand(state) else { return };
                 let pause = match attempt {
                     1 => Duration::ZERO,
                     _ => settings.backoffs.call.delay(attempt, None, &mut state.rng),
                 };
+                let (within, to) = (settings.deadlines.provider, me.clone());
                 state.tasks.start(Slot::Cancel(call.clone()), me, async move {
                     tokio::time::sleep(pause).await;
                     if hand(within, hand_of.cancel(&call, why.reason())).await.is_err() {
@@ -250,39 +310,27 @@ impl SandboxActor {
                     }
                 });
             }
-            Effect::Undone { call, why } => self.finish(&call, Arc::new(undone(why)), None, state),
+            Effect::Undone { call, why } => self.undone(me, call, why, state),
             Effect::ArmIdle { number, after } => arm(me, state, Slot::Idle, after, Event::IdleDue { number }),
-            Effect::Standby => state.tasks.start(Slot::Provider, me, async move {
-                let event = match provider(within, context.ports.provider.standby(&id)).await {
-                    Ok(()) => Event::StoodBy,
-                    Err(error) => Event::StandbyFailed(error.fault()),
-                };
-                let _ = to.cast(SandboxMsg::Event(event));
-            }),
-            Effect::Resume => state.tasks.start(Slot::Provider, me, async move {
-                let event = match provider(within, context.ports.provider.resume(&id)).await {
-                    Ok(()) => Event::Resumed,
-                    Err(error) => Event::ResumeFailed(error.fault()),
-                };
-                let _ = to.cast(SandboxMsg::Event(event));
-            }),
-            Effect::Delete => {
-                state.hand = None;
-                state.tasks.start(Slot::Provider, me, async move {
-                    let event = match provider(within, context.ports.provider.delete(&id)).await {
-                        Ok(()) => Event::Deleted,
-                        Err(error) => Event::DeleteFailed(error.fault()),
-                    };
-                    let _ = to.cast(SandboxMsg::Event(event));
+            Effect::Inspect { number } => {
+                let Some(hand) = self.hand(state) else { return };
+                let (about, to, policy) = (self.about(), me.clone(), state.policy.clone());
+                state.tasks.start(Slot::Idle, me, async move {
+                    let jobs = requests::inspect(&about, hand, &policy).await;
+                    let _ = to.cast(SandboxMsg::Event(Event::Inspected { number, jobs }));
                 });
             }
+            Effect::ArmPart { after } => arm(me, state, Slot::Part, after, Event::PartDue),
             Effect::Unavailable(fault) => {
                 let (session, reason) = (self.session.clone(), fault.message);
                 self.context.notices.publish(Notice::SandboxUnavailable { session, reason });
             }
             Effect::GiveUp(fault) => self.tell(signals::Event::SandboxFailed(fault)),
             Effect::Leaked(fault) => {
-                self.context.notices.publish(Notice::Orphan { sandbox: id, reason: fault.message });
+                for sandbox in self.entry.sandboxes() {
+                    let reason = fault.message.clone();
+                    self.context.notices.publish(Notice::Orphan { sandbox, reason });
+                }
             }
             Effect::Gone => {
                 self.tell(signals::Event::SandboxGone);
@@ -291,38 +339,66 @@ impl SandboxActor {
         }
     }
 
+    /// What a request needs of us.
+    fn about(&self) -> About {
+        let (context, entry) = (Arc::clone(&self.context), Arc::clone(&self.entry));
+        About { context, entry, session: self.session.clone() }
+    }
+
+    /// Asks the provider something; the answer is an event.
+    fn ask(
+        &self,
+        me: &ActorRef<SandboxMsg>,
+        state: &mut State,
+        request: impl Future<Output = Event> + Send + 'static,
+    ) {
+        let to = me.clone();
+        state.tasks.start(Slot::Provider, me, async move {
+            let _ = to.cast(SandboxMsg::Event(request.await));
+        });
+    }
+
     /// Gives a call to the hand.
-    fn run(&self, me: &ActorRef<SandboxMsg>, call: CallId, sandbox: SandboxId, state: &mut State) {
+    fn run(&self, me: &ActorRef<SandboxMsg>, call: CallId, state: &mut State) {
         let Some((request, _)) = state.requests.get(&call) else { return };
         let request = Arc::clone(request);
-        let hand_of = self.hand(&sandbox, state);
-        self.entry.start_call(call.clone(), sandbox.clone());
+        let (Some(sandbox), Some(hand)) = (self.id(), self.hand(state)) else { return };
+        let is_new = self.entry.start_call(call.clone(), sandbox.clone());
         let (session, tool) = (self.session.clone(), Arc::clone(&request.tool));
         self.context.notices.publish(Notice::CallStarted { session, call: call.clone(), tool });
-        let (context, to, work) = (Arc::clone(&self.context), me.clone(), self.entry.item.id.clone());
+        let started = is_new.then(|| Record::CallStarted { call: call.clone(), sandbox });
+        let (about, to) = (self.about(), me.clone());
         state.tasks.start(Slot::Call(call.clone()), me, async move {
-            let started = Record::CallStarted { call: call.clone(), sandbox };
-            if let Err(fault) = context.record(&work, started).await {
-                // Nothing is wrong with the sandbox, and what is not written down is not run.
-                let fault = Fault { class: FaultClass::Permanent, ..fault };
-                return drop(to.cast(SandboxMsg::Event(Event::CallFailed { call, fault })));
-            }
-            let within = request.timeout + context.settings.deadlines.hand;
-            match hand(within, hand_of.call(&request)).await {
+            match requests::call(&about, hand, &request, started).await {
                 Ok(reply) => {
                     let result = Arc::clone(&reply.result);
                     let _ = to.cast(SandboxMsg::Answered { call: call.clone(), reply });
-                    context.note(&work, Record::CallFinished { call, result }).await;
+                    about.context.note(&about.entry.item.id, Record::CallFinished { call, result }).await;
                 }
-                Err(error) => {
-                    let _ = to.cast(SandboxMsg::Event(Event::CallFailed { call, fault: error.fault() }));
-                }
+                Err(fault) => drop(to.cast(SandboxMsg::Event(Event::CallFailed { call, fault }))),
             }
         });
     }
 
-    fn hand(&self, sandbox: &SandboxId, state: &mut State) -> Arc<dyn Hand> {
-        Arc::clone(state.hand.get_or_insert_with(|| self.context.ports.provider.hand(sandbox)))
+    /// A call has no answer from a hand. If one was given it, that is written down before anyone is told, so
+    /// that nobody gives it to another.
+    fn undone(&self, me: &ActorRef<SandboxMsg>, call: CallId, why: Undone, state: &mut State) {
+        let result = Arc::new(undone(why, state.policy.keep_files));
+        if self.entry.call_sandbox(&call).is_none() {
+            return self.finish(&call, result, None, state);
+        }
+        self.entry.finish_call(&call, Arc::clone(&result));
+        let (about, to) = (self.about(), me.clone());
+        state.tasks.start(Slot::Call(call.clone()), me, async move {
+            let record = Record::CallFinished { call: call.clone(), result: Arc::clone(&result) };
+            about.context.note(&about.entry.item.id, record).await;
+            let _ = to.cast(SandboxMsg::Undone { call, result });
+        });
+    }
+
+    fn hand(&self, state: &mut State) -> Option<Arc<dyn Hand>> {
+        let sandbox = self.id()?;
+        Some(Arc::clone(state.hand.get_or_insert_with(|| self.context.ports.provider.hand(&sandbox))))
     }
 
     /// Tells the session what a call came to.
@@ -350,14 +426,15 @@ fn arm(me: &ActorRef<SandboxMsg>, state: &mut State, slot: Slot, after: Duration
 }
 
 /// What the agent reads when a call has no answer from a hand.
-fn undone(why: Undone) -> ToolResult {
+fn undone(why: Undone, keeps_files: bool) -> ToolResult {
+    let left = if keeps_files { "with the files of this one but not" } else { "without the files and" };
     ToolResult::error(match why {
         Undone::Cancelled(why) => format!("not run: {}", why.reason()),
         Undone::NoSandbox(fault) => format!("not run: no sandbox could be started: {fault}"),
         Undone::Refused(fault) => format!("not run: {fault}"),
         Undone::Lost(fault) => format!(
             "the sandbox was lost while this call ran ({fault}). Nobody knows how far it came; it was not \
-             run again. The next call gets a new sandbox, without the files and processes of this one."
+             run again. The next call gets a new sandbox, {left} its processes."
         ),
     })
 }

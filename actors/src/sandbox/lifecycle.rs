@@ -16,135 +16,33 @@
 //!  ▼  │                           ▼
 //! BackingOff ──gives up──▶ Failed, Absent (found to be gone)
 //!
-//! from everywhere: StopRequested ──▶ (Abandoning: the create cannot be recalled) ──▶ Deleting ──▶ Gone
+//! Released, from everywhere:      (Abandoning: the create cannot be recalled) ──▶ Deleting ──▶ Gone
+//!   if the session may come back: (Parting: calls are cut) ──▶ Parking ──▶ Shelving ──▶ Parked
+//!   if the next process goes on:  (Leaving: it is frozen if nothing runs) ──▶ Left
 //! ```
+//!
+//! A sandbox without calls for a while is frozen, unless its jobs hold it ([`Background`]).
 //!
 //! # Invariants
 //! - A create whose outcome is unknown is looked up before anything else is done under its name.
 //! - `Gone` follows a delete that the provider confirmed, or one that was given up and reported as leaked.
-//! - A call that was given to an instance is never given to another one: it is answered as unknown.
+//! - A call that was given to an instance is never given to another one: it is answered as unknown. Only
+//!   calls that change nothing are an exception.
 //! - A call that comes while the sandbox freezes or stands by waits, and wakes it.
 //!
 //! # Not here
-//! Delays and jitter ([`backoff`](crate::backoff)); sandboxes whose owner died ([`reaper`](crate::reaper)).
+//! Delays and jitter ([`backoff`](crate::backoff)); sandboxes without a session ([`herd`](crate::herd)), and
+//! those whose owner died ([`reaper`](crate::reaper)).
 
-use std::collections::BTreeMap;
-
-use super::policy::Policy;
-use super::signals::{Effect, Event, Undone};
+use super::calls::Calls;
+use super::idle::Idle;
+use super::policy::{Background, Policy};
+use super::signals::{Call, Effect, Event, Release, Undone};
+use super::state::{Maker, Next, State};
 use crate::fault::{Fault, FaultClass};
 use crate::ids::CallId;
 use crate::machine::IllegalEvent;
 use crate::session::run::Cancellation;
-
-/// Where the sandbox stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// A create is in flight.
-    Creating {
-        /// Counted from 1 within a round.
-        attempt: u32,
-    },
-    /// It is being found out whether the instance exists.
-    LookingUp {
-        /// Counted from 1 within a round, together with the creates.
-        attempt: u32,
-        /// Who may have created it.
-        maker: Maker,
-    },
-    /// Waiting before the next attempt.
-    BackingOff {
-        /// The attempt that failed.
-        attempt: u32,
-        /// What to try.
-        next: Next,
-    },
-    /// A create is in flight and nobody wants its result any more.
-    Abandoning,
-    /// It runs.
-    Ready,
-    /// It is being put in standby.
-    Freezing,
-    /// It stands by.
-    Standby,
-    /// It is being woken.
-    Thawing {
-        /// Counted from 1.
-        attempt: u32,
-    },
-    /// It is of no use any more and is being deleted, to make room for the next instance.
-    Replacing {
-        /// Counted from 1.
-        attempt: u32,
-    },
-    /// There is none; the next call gets one.
-    Absent,
-    /// There is none, and a whole round of creates failed; the next call starts another round.
-    Failed {
-        /// How the last create failed.
-        fault: Fault,
-    },
-    /// The session is over and the sandbox is being deleted.
-    Deleting {
-        /// Counted from 1.
-        attempt: u32,
-    },
-    /// Terminal.
-    Gone,
-}
-
-impl State {
-    /// One word for the state.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Creating { .. } => "creating",
-            Self::LookingUp { .. } => "looking_up",
-            Self::BackingOff { .. } => "backing_off",
-            Self::Abandoning => "abandoning",
-            Self::Ready => "ready",
-            Self::Freezing => "freezing",
-            Self::Standby => "standby",
-            Self::Thawing { .. } => "thawing",
-            Self::Replacing { .. } => "replacing",
-            Self::Absent => "absent",
-            Self::Failed { .. } => "failed",
-            Self::Deleting { .. } => "deleting",
-            Self::Gone => "gone",
-        }
-    }
-}
-
-/// Who may have created an instance that is being looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Maker {
-    /// An earlier incarnation: if there is none, it is lost.
-    Earlier,
-    /// We: if there is none, the create failed.
-    Us,
-}
-
-/// What to try when a wait is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// To create the instance.
-    Create,
-    /// To look it up, since the answer of a create or of a look-up is missing.
-    LookUp(Maker),
-}
-
-/// Where one call stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Until the sandbox is ready. `started` says that it was given to this instance before, so that it can
-    /// only be attached to.
-    Waiting { started: bool, cut: Option<Cancellation> },
-    /// With the hand.
-    Running { attempt: u32 },
-    /// The hand was not heard; it is being found out whether the instance still exists.
-    Probing { attempt: u32, fault: Fault },
-    /// Waiting before the hand is asked again.
-    BackingOff { attempt: u32 },
-}
 
 /// One session's sandbox.
 #[derive(Clone, Debug)]
@@ -152,8 +50,8 @@ pub struct Lifecycle {
     state: State,
     instance: u32,
     rounds: u32,
-    idles: u32,
-    calls: BTreeMap<CallId, Stage>,
+    idle: Idle,
+    calls: Calls,
 }
 
 impl Lifecycle {
@@ -169,8 +67,14 @@ impl Lifecycle {
         Self::new(State::LookingUp { attempt: 1, maker: Maker::Earlier }, instance)
     }
 
+    /// A sandbox that was parked.
+    pub fn unpark(instance: u32, effects: &mut Vec<Effect>) -> Self {
+        effects.push(Effect::Unpark { instance });
+        Self::new(State::LookingUp { attempt: 1, maker: Maker::Parked }, instance)
+    }
+
     fn new(state: State, instance: u32) -> Self {
-        Self { state, instance, rounds: 0, idles: 0, calls: BTreeMap::new() }
+        Self { state, instance, rounds: 0, idle: Idle::default(), calls: Calls::default() }
     }
 
     /// Where it stands.
@@ -185,8 +89,7 @@ impl Lifecycle {
 
     /// One word for the state, in which a sandbox that runs a call is busy.
     pub fn name(&self) -> &'static str {
-        let busy = self.calls.values().any(|stage| !matches!(stage, Stage::Waiting { .. }));
-        if busy && self.state == State::Ready { "busy" } else { self.state.name() }
+        if self.calls.any_given() && self.state == State::Ready { "busy" } else { self.state.name() }
     }
 
     /// Takes one event.
@@ -202,8 +105,8 @@ impl Lifecycle {
         use {Event as E, State as S};
         let illegal = IllegalEvent { machine: "sandbox", state: self.state.name(), event: event.name() };
         match (&self.state, event) {
-            (_, E::Call { call, started }) => self.submit(call, started, policy, effects),
-            (_, E::Cancel { call, why }) => self.cancel(call, why, effects),
+            (_, E::Call(call)) => self.submit(call, policy, effects),
+            (_, E::Cancel { call, why }) => self.calls.cancel(call, why, effects),
 
             (S::Creating { .. }, E::Created) => self.ready(policy, effects),
             (S::Creating { attempt }, E::CreateFailed(fault)) => {
@@ -211,8 +114,17 @@ impl Lifecycle {
                 self.create_failed(attempt, fault, policy, effects);
             }
             (S::Abandoning, E::Created | E::CreateFailed(_)) => self.delete(effects),
-            (S::LookingUp { .. }, E::LookedUp { present: true }) => self.ready(policy, effects),
-            (S::LookingUp { maker: Maker::Earlier, .. }, E::LookedUp { present: false }) => {
+            (S::LookingUp { maker: Maker::Us, .. }, E::LookedUp { present: true }) => {
+                self.ready(policy, effects)
+            }
+            (S::LookingUp { maker: Maker::Parked, .. }, E::LookedUp { present: true })
+                if self.calls.is_empty() =>
+            {
+                self.state = S::Standby;
+            }
+            // It may stand by.
+            (S::LookingUp { .. }, E::LookedUp { present: true }) => self.thaw(1, effects),
+            (S::LookingUp { maker: Maker::Earlier | Maker::Parked, .. }, E::LookedUp { present: false }) => {
                 let fault = Fault::new(FaultClass::Ambiguous, "it was gone when we came back");
                 self.lose(&fault, effects);
             }
@@ -232,10 +144,17 @@ impl Lifecycle {
                 }
             }
 
-            (S::Ready, E::IdleDue { number }) if number == self.idles && self.calls.is_empty() => {
-                effects.push(Effect::Standby);
-                self.state = S::Freezing;
+            (S::Ready, E::IdleDue { number }) if self.idle.is_current(number) => match policy.background {
+                Background::Freeze => self.freeze(effects),
+                Background::Hold | Background::HoldWhileBusy => effects.push(Effect::Inspect { number }),
+            },
+            (S::Ready, E::Inspected { number, jobs }) if self.idle.is_current(number) => {
+                match self.idle.hold(jobs, policy) {
+                    Some(after) => effects.push(Effect::ArmIdle { number, after }),
+                    None => self.freeze(effects),
+                }
             }
+            (S::Standby, E::Expected) if policy.thaw_early => self.thaw(1, effects),
             (S::Freezing, E::StoodBy) if self.calls.is_empty() => self.state = S::Standby,
             (S::Freezing, E::StoodBy) => self.thaw(1, effects),
             // It may be frozen all the same, and resuming one that is not is harmless.
@@ -245,39 +164,40 @@ impl Lifecycle {
                 if fault.class.is_retryable() && *attempt < policy.thaw_attempts {
                     effects.push(Effect::ArmRetry { attempt: *attempt, retry_after: fault.retry_after });
                 } else {
-                    self.replace(&fault, effects);
+                    self.replace(&fault, policy, effects);
                 }
             }
             (S::Thawing { attempt: waiting }, E::RetryDue { attempt }) if *waiting == attempt => {
                 self.thaw(attempt + 1, effects);
             }
 
+            (S::Parting, E::Answered { call } | E::CallFailed { call, .. }) => {
+                self.calls.remove(&call);
+                self.part(effects);
+            }
             (_, E::Answered { call }) => {
                 self.calls.remove(&call);
-                self.idle(policy, effects);
+                self.rest(policy, effects);
             }
             (_, E::CallFailed { call, fault }) => self.call_failed(call, fault, policy, effects),
             (_, E::Probed { call, present }) => self.probed(call, present, effects),
-            (S::Ready, E::CallDue { call, attempt }) => {
-                if let Some(stage) = self.calls.get_mut(&call)
-                    && *stage == (Stage::BackingOff { attempt })
-                {
-                    *stage = Stage::Running { attempt: attempt + 1 };
-                    effects.push(Effect::Run { call });
-                }
-            }
+            (S::Ready, E::CallDue { call, attempt }) => self.calls.due(&call, attempt, effects),
             (_, E::CancelFailed { call, attempt, why }) => {
-                if self.calls.contains_key(&call) && attempt < policy.cancel_attempts {
+                if self.calls.contains(&call) && attempt < policy.cancel_attempts {
                     let attempt = attempt + 1;
                     effects.push(Effect::CancelRunning { call, attempt, why });
                 }
             }
 
-            (S::Creating { .. }, E::StopRequested) => self.state = S::Abandoning,
-            (S::Abandoning | S::Deleting { .. } | S::Gone, E::StopRequested) => {}
-            // The delete that is under way will do.
-            (S::Replacing { attempt }, E::StopRequested) => self.state = S::Deleting { attempt: *attempt },
-            (_, E::StopRequested) => self.delete(effects),
+            (_, E::Released(how)) => self.release(how, policy, effects),
+            (S::Parting, E::PartDue) => self.delete(effects),
+            (S::Leaving, E::StoodBy | E::StandbyFailed(_)) => self.left(effects),
+            (S::Parking, E::StoodBy) => self.shelve(effects),
+            (S::Shelving, E::Shelved) => {
+                effects.push(Effect::Gone);
+                self.state = S::Parked;
+            }
+            (S::Parking, E::StandbyFailed(_)) | (S::Shelving, E::ShelveFailed(_)) => self.delete(effects),
             (S::Deleting { .. }, E::Deleted) => self.gone(effects),
             (S::Replacing { .. }, E::Deleted) => self.absent(effects),
             (S::Deleting { attempt } | S::Replacing { attempt }, E::DeleteFailed(fault)) => {
@@ -304,10 +224,21 @@ impl Lifecycle {
                 };
             }
             // Late or repeated, and harmless: a timer or an answer that outlived its state.
-            (_, E::RetryDue { .. } | E::CallDue { .. } | E::IdleDue { .. })
+            (S::Left, E::Created | E::CreateFailed(_) | E::Deleted | E::DeleteFailed(_)) => {}
+            (
+                _,
+                E::RetryDue { .. }
+                | E::CallDue { .. }
+                | E::IdleDue { .. }
+                | E::Inspected { .. }
+                | E::Expected
+                | E::PartDue,
+            )
             | (
-                S::Deleting { .. } | S::Gone,
+                S::Deleting { .. } | S::Parked | S::Left | S::Gone,
                 E::LookedUp { .. }
+                | E::Shelved
+                | E::ShelveFailed(_)
                 | E::LookUpFailed(_)
                 | E::StoodBy
                 | E::StandbyFailed(_)
@@ -324,6 +255,8 @@ impl Lifecycle {
                 | E::StandbyFailed(_)
                 | E::Resumed
                 | E::ResumeFailed(_)
+                | E::Shelved
+                | E::ShelveFailed(_)
                 | E::Deleted
                 | E::DeleteFailed(_),
             ) => return Err(illegal),
@@ -331,64 +264,55 @@ impl Lifecycle {
         Ok(())
     }
 
-    fn submit(&mut self, call: CallId, started: bool, policy: &Policy, effects: &mut Vec<Effect>) {
-        if self.calls.contains_key(&call) {
+    fn submit(&mut self, call: Call, policy: &Policy, effects: &mut Vec<Effect>) {
+        if self.calls.contains(&call.id) {
             return;
         }
-        self.idles += 1;
-        let stage = Stage::Waiting { started, cut: None };
+        self.idle.stop();
         match &self.state {
-            State::Ready => {
-                effects.push(Effect::Run { call: call.clone() });
-                self.calls.insert(call, Stage::Running { attempt: 1 });
-            }
+            State::Ready => self.calls.run(call, effects),
             State::Standby => {
-                self.calls.insert(call, stage);
+                self.calls.wait(call);
                 self.thaw(1, effects);
             }
-            State::Absent | State::Failed { .. } if started => {
+            State::Absent | State::Failed { .. } if call.started && !call.rerun => {
                 let fault = Fault::new(FaultClass::Ambiguous, "its sandbox is gone");
-                effects.push(Effect::Undone { call, why: Undone::Lost(fault) });
+                effects.push(Effect::Undone { call: call.id, why: Undone::Lost(fault) });
             }
             State::Absent => {
-                self.calls.insert(call, stage);
+                self.calls.wait(Call { started: false, ..call });
                 self.begin(1, effects);
             }
             State::Failed { fault } if fault.class.is_retryable() && self.rounds < policy.create_rounds => {
-                self.calls.insert(call, stage);
+                self.calls.wait(Call { started: false, ..call });
                 self.begin(1, effects);
             }
             // The agent is told every time, so that it can come to an end by itself, but not for ever.
             State::Failed { fault } => {
                 self.rounds += 1;
-                effects.push(Effect::Undone { call, why: Undone::NoSandbox(fault.clone()) });
+                effects.push(Effect::Undone { call: call.id, why: Undone::NoSandbox(fault.clone()) });
                 if self.rounds > policy.create_rounds {
                     effects.push(Effect::GiveUp(fault.clone()));
                 }
             }
-            State::Abandoning | State::Deleting { .. } | State::Gone => {
-                effects.push(Effect::Undone { call, why: Undone::Cancelled(Cancellation::Unwanted) });
+            State::Abandoning
+            | State::Parting
+            | State::Parking
+            | State::Shelving
+            | State::Leaving
+            | State::Deleting { .. }
+            | State::Parked
+            | State::Left
+            | State::Gone => {
+                let why = Undone::Cancelled(Cancellation::Unwanted);
+                effects.push(Effect::Undone { call: call.id, why });
             }
             State::Creating { .. }
             | State::LookingUp { .. }
             | State::BackingOff { .. }
             | State::Freezing
             | State::Thawing { .. }
-            | State::Replacing { .. } => {
-                self.calls.insert(call, stage);
-            }
-        }
-    }
-
-    fn cancel(&mut self, call: CallId, why: Cancellation, effects: &mut Vec<Effect>) {
-        match self.calls.get_mut(&call) {
-            Some(Stage::Waiting { started: false, .. }) => {
-                self.calls.remove(&call);
-                effects.push(Effect::Undone { call, why: Undone::Cancelled(why) });
-            }
-            Some(Stage::Waiting { cut, .. }) => *cut = Some(why),
-            Some(_) => effects.push(Effect::CancelRunning { call, attempt: 1, why }),
-            None => {}
+            | State::Replacing { .. } => self.calls.wait(call),
         }
     }
 
@@ -398,7 +322,11 @@ impl Lifecycle {
     }
 
     fn look_up(&mut self, attempt: u32, maker: Maker, effects: &mut Vec<Effect>) {
-        effects.push(Effect::LookUp { instance: self.instance });
+        let instance = self.instance;
+        effects.push(match maker {
+            Maker::Us | Maker::Earlier => Effect::LookUp { instance },
+            Maker::Parked => Effect::Unpark { instance },
+        });
         self.state = State::LookingUp { attempt, maker };
     }
 
@@ -419,20 +347,18 @@ impl Lifecycle {
         policy: &Policy,
         effects: &mut Vec<Effect>,
     ) {
-        if fault.class.is_retryable() && attempt < policy.create_attempts {
+        let attempts = match next {
+            Next::LookUp(Maker::Earlier | Maker::Parked) => policy.adopt_attempts,
+            Next::LookUp(Maker::Us) | Next::Create => policy.create_attempts,
+        };
+        if fault.class.is_retryable() && attempt < attempts {
             effects.push(Effect::ArmRetry { attempt, retry_after: fault.retry_after });
             self.state = State::BackingOff { attempt, next };
             return;
         }
         self.rounds += 1;
         effects.push(Effect::Unavailable(fault.clone()));
-        for (call, stage) in std::mem::take(&mut self.calls) {
-            let why = match stage {
-                Stage::Waiting { started: false, .. } => Undone::NoSandbox(fault.clone()),
-                _ => Undone::Lost(fault.clone()),
-            };
-            effects.push(Effect::Undone { call, why });
-        }
+        self.calls.fail(&fault, effects);
         self.state = State::Failed { fault };
     }
 
@@ -440,26 +366,23 @@ impl Lifecycle {
     fn ready(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
         self.state = State::Ready;
         self.rounds = 0;
-        for (call, stage) in &mut self.calls {
-            if let Stage::Waiting { cut, .. } = *stage {
-                *stage = Stage::Running { attempt: 1 };
-                effects.push(Effect::Run { call: call.clone() });
-                if let Some(why) = cut {
-                    effects.push(Effect::CancelRunning { call: call.clone(), attempt: 1, why });
-                }
-            }
-        }
-        self.idle(policy, effects);
+        self.calls.run_waiting(effects);
+        self.rest(policy, effects);
     }
 
-    fn idle(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
+    /// Starts the idle clock if no call is left.
+    fn rest(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
         if self.state == State::Ready
             && self.calls.is_empty()
             && let Some(after) = policy.standby_after
         {
-            self.idles += 1;
-            effects.push(Effect::ArmIdle { number: self.idles, after });
+            effects.push(Effect::ArmIdle { number: self.idle.start(), after });
         }
+    }
+
+    fn freeze(&mut self, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Standby);
+        self.state = State::Freezing;
     }
 
     fn thaw(&mut self, attempt: u32, effects: &mut Vec<Effect>) {
@@ -468,27 +391,25 @@ impl Lifecycle {
     }
 
     fn call_failed(&mut self, call: CallId, fault: Fault, policy: &Policy, effects: &mut Vec<Effect>) {
-        let Some(Stage::Running { attempt }) = self.calls.get(&call) else { return };
-        let attempt = *attempt;
+        let Some(attempt) = self.calls.running(&call) else { return };
         if !fault.class.is_retryable() {
             self.calls.remove(&call);
             effects.push(Effect::Undone { call, why: Undone::Refused(fault) });
-            self.idle(policy, effects);
-        } else if attempt < policy.call_attempts {
-            effects.push(Effect::Probe { call: call.clone() });
-            self.calls.insert(call, Stage::Probing { attempt, fault });
+            self.rest(policy, effects);
+        } else if attempt * if fault.class == FaultClass::Ambiguous { 2 } else { 1 } < policy.call_attempts {
+            self.calls.probe(&call, attempt, fault, effects);
         } else {
             // It is there and does not answer: whatever is wrong with it will not pass.
-            self.replace(&fault, effects);
+            self.replace(&fault, policy, effects);
         }
     }
 
     fn probed(&mut self, call: CallId, present: bool, effects: &mut Vec<Effect>) {
-        let Some(Stage::Probing { attempt, fault }) = self.calls.get(&call) else { return };
-        let (attempt, fault) = (*attempt, fault.clone());
+        let Some((attempt, fault)) = self.calls.probed(&call) else { return };
         if present {
-            effects.push(Effect::ArmCall { call: call.clone(), attempt });
-            self.calls.insert(call, Stage::BackingOff { attempt });
+            self.calls.back_off(&call, attempt, effects);
+        } else if self.state == State::Parting {
+            self.delete(effects);
         } else {
             self.lose(&fault, effects);
         }
@@ -496,26 +417,18 @@ impl Lifecycle {
 
     /// The instance is gone.
     fn lose(&mut self, fault: &Fault, effects: &mut Vec<Effect>) {
-        self.forget(fault, effects);
+        self.calls.lose(fault, effects);
         self.absent(effects);
     }
 
-    /// The instance is of no use any more.
-    fn replace(&mut self, fault: &Fault, effects: &mut Vec<Effect>) {
-        self.forget(fault, effects);
+    /// The instance is of no use any more. If the next one takes over its files, it is ended then.
+    fn replace(&mut self, fault: &Fault, policy: &Policy, effects: &mut Vec<Effect>) {
+        self.calls.lose(fault, effects);
+        if policy.keep_files {
+            return self.absent(effects);
+        }
         effects.push(Effect::Delete);
         self.state = State::Replacing { attempt: 1 };
-    }
-
-    /// Calls that this instance was given have no answer any more.
-    fn forget(&mut self, fault: &Fault, effects: &mut Vec<Effect>) {
-        self.calls.retain(|call, stage| {
-            let kept = matches!(stage, Stage::Waiting { started: false, .. });
-            if !kept {
-                effects.push(Effect::Undone { call: call.clone(), why: Undone::Lost(fault.clone()) });
-            }
-            kept
-        });
     }
 
     /// There is no instance: make the next one if a call waits for it.
@@ -531,6 +444,79 @@ impl Lifecycle {
         self.calls.clear();
         effects.push(Effect::Delete);
         self.state = State::Deleting { attempt: 1 };
+    }
+
+    fn release(&mut self, how: Release, policy: &Policy, effects: &mut Vec<Effect>) {
+        use {Release as R, State as S};
+        match (&self.state, how) {
+            // Whatever was said first is being done; only a delete goes further.
+            (S::Abandoning | S::Deleting { .. } | S::Parked | S::Left | S::Gone, _)
+            | (S::Parting | S::Parking | S::Shelving | S::Leaving, R::Park | R::HandOver | R::Leave) => {}
+            (S::Ready, R::Leave) if self.calls.is_empty() => {
+                effects.push(Effect::Standby);
+                self.state = S::Leaving;
+            }
+            (_, R::Leave) => self.left(effects),
+            (S::Ready, R::Park) => {
+                self.calls.part(effects);
+                effects.push(Effect::ArmPart { after: policy.part_within });
+                self.part(effects);
+            }
+            (S::Ready | S::Standby, R::HandOver) | (S::Standby, R::Park) => {
+                self.calls.clear();
+                self.shelve(effects);
+            }
+            (S::Freezing, R::Park | R::HandOver) => {
+                self.calls.clear();
+                self.state = S::Parking;
+            }
+            (S::Thawing { .. }, R::Park | R::HandOver) => {
+                self.calls.clear();
+                self.park(effects);
+            }
+            // Whether it is there turns out soon enough.
+            (
+                S::LookingUp { maker: Maker::Earlier | Maker::Parked, .. }
+                | S::BackingOff { next: Next::LookUp(Maker::Earlier | Maker::Parked), .. },
+                R::Park | R::HandOver,
+            ) => {
+                self.calls.clear();
+                self.park(effects);
+            }
+            (S::Creating { .. }, _) => self.state = S::Abandoning,
+            // The delete that is under way will do.
+            (S::Replacing { attempt }, _) => {
+                let attempt = *attempt;
+                self.calls.clear();
+                self.state = S::Deleting { attempt };
+            }
+            _ => self.delete(effects),
+        }
+    }
+
+    /// Parks the sandbox once no call is left.
+    fn part(&mut self, effects: &mut Vec<Effect>) {
+        if self.calls.is_empty() {
+            self.park(effects);
+        } else {
+            self.state = State::Parting;
+        }
+    }
+
+    fn park(&mut self, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Standby);
+        self.state = State::Parking;
+    }
+
+    fn shelve(&mut self, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Shelve);
+        self.state = State::Shelving;
+    }
+
+    fn left(&mut self, effects: &mut Vec<Effect>) {
+        self.calls.clear();
+        effects.push(Effect::Gone);
+        self.state = State::Left;
     }
 
     fn gone(&mut self, effects: &mut Vec<Effect>) {

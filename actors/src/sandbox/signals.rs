@@ -2,20 +2,40 @@
 
 use std::time::Duration;
 
+use super::idle::Jobs;
 use crate::fault::Fault;
 use crate::ids::CallId;
 use crate::session::run::Cancellation;
 
+/// A call for a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its id.
+    pub id: CallId,
+    /// Whether an earlier incarnation gave it to this instance.
+    pub started: bool,
+    /// Whether it may be run again in the next instance, should this one be lost before it answers.
+    pub rerun: bool,
+}
+
+/// How a session lets go of its sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The session never comes back: delete it, with everything that runs in it.
+    Delete,
+    /// The session may come back: cut what runs, freeze it and put it on the shelf.
+    Park,
+    /// Another work item of the session waits for it: put it on the shelf as it is, with what runs in it.
+    HandOver,
+    /// The next process takes it up where it is now: freeze it if nothing runs in it, and say no more.
+    Leave,
+}
+
 /// What can happen to a sandbox.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A call is to be run. `started` says that an earlier incarnation gave it to this instance.
-    Call {
-        /// The call.
-        call: CallId,
-        /// See above.
-        started: bool,
-    },
+    /// A call is to be run.
+    Call(Call),
     /// A call is to be cut short.
     Cancel {
         /// The call.
@@ -79,6 +99,15 @@ pub enum Event {
         /// Which while.
         number: u32,
     },
+    /// It is known what the jobs in it do.
+    Inspected {
+        /// The while that was over.
+        number: u32,
+        /// What they do.
+        jobs: Jobs,
+    },
+    /// The model is likely to use a tool soon.
+    Expected,
     /// It stands by.
     StoodBy,
     /// It could not be put in standby.
@@ -87,8 +116,14 @@ pub enum Event {
     Resumed,
     /// It could not be woken.
     ResumeFailed(Fault),
-    /// The session is over.
-    StopRequested,
+    /// The session lets go of it.
+    Released(Release),
+    /// It is on the shelf.
+    Shelved,
+    /// It could not be put there.
+    ShelveFailed(Fault),
+    /// The calls that had to be cut have taken as long as they may.
+    PartDue,
     /// The instance is gone.
     Deleted,
     /// It could not be deleted.
@@ -99,7 +134,7 @@ impl Event {
     /// One word, for logs.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Call { .. } => "call",
+            Self::Call(_) => "call",
             Self::Cancel { .. } => "cancel",
             Self::Created => "created",
             Self::CreateFailed(_) => "create_failed",
@@ -112,11 +147,16 @@ impl Event {
             Self::CallDue { .. } => "call_due",
             Self::CancelFailed { .. } => "cancel_failed",
             Self::IdleDue { .. } => "idle_due",
+            Self::Inspected { .. } => "inspected",
+            Self::Expected => "expected",
             Self::StoodBy => "stood_by",
             Self::StandbyFailed(_) => "standby_failed",
             Self::Resumed => "resumed",
             Self::ResumeFailed(_) => "resume_failed",
-            Self::StopRequested => "stop_requested",
+            Self::Released(_) => "released",
+            Self::Shelved => "shelved",
+            Self::ShelveFailed(_) => "shelve_failed",
+            Self::PartDue => "part_due",
             Self::Deleted => "deleted",
             Self::DeleteFailed(_) => "delete_failed",
         }
@@ -126,13 +166,18 @@ impl Event {
 /// What somebody must now do about a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Create this instance.
+    /// Get this instance: one that is blank, or a new one.
     Create {
         /// Counted from 1 within the session.
         instance: u32,
     },
     /// Find out whether this instance exists.
     LookUp {
+        /// Counted from 1 within the session.
+        instance: u32,
+    },
+    /// Take this instance, which is parked, off the shelf, and find out whether it exists.
+    Unpark {
         /// Counted from 1 within the session.
         instance: u32,
     },
@@ -183,11 +228,23 @@ pub enum Effect {
         /// How long.
         after: Duration,
     },
+    /// Find out what the jobs in it do, and send [`Event::Inspected`].
+    Inspect {
+        /// The while that was over.
+        number: u32,
+    },
+    /// Send [`Event::PartDue`] after this time.
+    ArmPart {
+        /// How long.
+        after: Duration,
+    },
+    /// Put the instance, which stands by, on the shelf for its session.
+    Shelve,
     /// Put the instance in standby.
     Standby,
     /// Wake it.
     Resume,
-    /// Delete it.
+    /// Delete it, and the one before it if that is still there for its files.
     Delete,
     /// Tell people that a whole round of creates failed.
     Unavailable(Fault),
@@ -195,7 +252,7 @@ pub enum Effect {
     GiveUp(Fault),
     /// Tell people that an instance could not be deleted.
     Leaked(Fault),
-    /// Tell the session that the sandbox is gone; the last effect there is.
+    /// Tell the session that it has no sandbox any more; the last effect there is.
     Gone,
 }
 

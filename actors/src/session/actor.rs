@@ -25,8 +25,9 @@ use crate::event::Call;
 use crate::ids::{CallId, SessionId};
 use crate::ledger::Entry;
 use crate::notice::Notice;
-use crate::ports::{Answer, CallRequest, ControlError, HeartbeatToken, Record, StopMode};
+use crate::ports::{Answer, CallRequest, ControlError, HeartbeatToken, Record, Standby, StopMode};
 use crate::sandbox::actor::{SandboxActor, SandboxMsg};
+use crate::sandbox::signals::Release;
 use crate::supervision::{ActorKind, Budget, Verdict};
 
 /// Live events read ahead of the session, at most.
@@ -96,6 +97,7 @@ enum Slot {
     Retrieve,
     Stream,
     Idle,
+    Silence,
     Settle,
     RestartSandbox,
     Close,
@@ -268,10 +270,15 @@ impl SessionActor {
             }
             Effect::Detach => state.tasks.clear(&Slot::Stream),
             Effect::Provision => state.sandbox = Link::Due,
-            Effect::Dispatch { call, started } => {
+            Effect::Dispatch(call) => {
                 state.given.insert(call.id.clone(), (call.clone(), None));
                 if let Link::Up(sandbox) = &state.sandbox {
-                    self.give(sandbox, call, started);
+                    self.give(sandbox, call);
+                }
+            }
+            Effect::ExpectCall => {
+                if let Link::Up(sandbox) = &state.sandbox {
+                    let _ = sandbox.cast(SandboxMsg::expect_call());
                 }
             }
             Effect::Cancel { call, why } => {
@@ -305,9 +312,17 @@ impl SessionActor {
             }
             Effect::ArmIdle { number, after } => arm(me, state, Slot::Idle, after, Event::IdleDue { number }),
             Effect::ArmSettle { after } => arm(me, state, Slot::Settle, after, Event::SettleDue),
-            Effect::DeleteSandbox => match &state.sandbox {
-                Link::Up(sandbox) => drop(sandbox.cast(SandboxMsg::stop())),
-                // One that an earlier incarnation made is adopted in order to be deleted.
+            Effect::ArmSilence { signs, after } => {
+                arm(me, state, Slot::Silence, after, Event::SilenceDue { signs });
+            }
+            Effect::ReleaseSandbox(how) => match &state.sandbox {
+                Link::Up(sandbox) => drop(sandbox.cast(SandboxMsg::release(self.able(how)))),
+                // One that is left is left as it is.
+                Link::Absent | Link::Due | Link::BackingOff if how == Release::Leave => {
+                    state.sandbox = Link::Absent;
+                    let _ = me.cast(SessionMsg::Event(Event::SandboxGone));
+                }
+                // One that an earlier incarnation made is adopted in order to be let go of.
                 Link::Absent if self.entry.sandbox().is_some() => state.sandbox = Link::Due,
                 Link::Absent => drop(me.cast(SessionMsg::Event(Event::SandboxGone))),
                 Link::Due | Link::BackingOff => {}
@@ -373,11 +388,21 @@ impl SessionActor {
     }
 
     /// Gives a call to the sandbox actor.
-    fn give(&self, sandbox: &ActorRef<SandboxMsg>, call: Call, started: bool) {
+    fn give(&self, sandbox: &ActorRef<SandboxMsg>, call: Call) {
         let timeout = self.context.settings.deadlines.call;
         let Call { id, name, input, thread, .. } = call;
         let request = CallRequest { call: id, tool: name, input, thread, timeout };
-        let _ = sandbox.cast(SandboxMsg::Call { request, started });
+        let _ = sandbox.cast(SandboxMsg::Call(request));
+    }
+
+    /// What can be done instead of what is wished: only what can stand by can be parked.
+    fn able(&self, how: Release) -> Release {
+        let parks = self.context.ports.provider.capabilities().standby != Standby::None
+            && !self.context.settings.herd.park_for.is_zero();
+        match how {
+            Release::Park | Release::HandOver if !parks => Release::Delete,
+            how => how,
+        }
     }
 
     /// Starts the sandbox actor, which adopts what an earlier one had, and tells it what it must know.
@@ -392,25 +417,27 @@ impl SessionActor {
         let (sandbox, _) = me.get_cell().spawn_linked(None, actor, ()).await?;
         self.entry.add_cell(sandbox.get_cell());
         for (call, cut) in state.given.values() {
-            let started = self.entry.call_sandbox(&call.id).is_some();
-            self.give(&sandbox, call.clone(), started);
+            self.give(&sandbox, call.clone());
             if let Some(why) = cut {
                 let _ = sandbox.cast(SandboxMsg::cancel(call.id.clone(), *why));
             }
         }
-        if matches!(state.machine.state(), machine::State::Deleting { .. }) {
-            let _ = sandbox.cast(SandboxMsg::stop());
+        if let machine::State::Deleting { end } = state.machine.state() {
+            let _ = sandbox.cast(SandboxMsg::release(self.able(end.release())));
         }
         state.sandbox = Link::Up(sandbox);
         Ok(())
     }
 
-    /// Writes the end down, and then leaves.
+    /// Writes the end down, if there is one, and then leaves.
     fn finish(&self, me: &ActorRef<SessionMsg>, end: End, state: &mut State) {
+        let goes_on = end == End::Left;
         self.entry.set_end(end);
         let (context, entry, to) = self.parts(me);
         state.tasks.start(Slot::Close, me, async move {
-            context.note(&entry.item.id, Record::Ended).await;
+            if !goes_on {
+                context.note(&entry.item.id, Record::Ended).await;
+            }
             let _ = to.cast(SessionMsg::Close);
         });
     }
@@ -427,7 +454,15 @@ async fn acknowledge(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<Sess
     let event = match context.record(&item.id, Record::Claimed { item: item.clone() }).await {
         Err(fault) => lease::Event::AckFailed(fault),
         Ok(()) => match control(context.settings.deadlines.ack, context.ports.control.ack(&item)).await {
-            Ok(()) => lease::Event::Acked,
+            // Before the first beat: what a successor finds refused is then known to be ours.
+            Ok(()) => {
+                let ttl = context.settings.session.lease.initial_ttl;
+                context.note(&item.id, Record::Beat { token: None, ttl }).await;
+                lease::Event::Acked
+            }
+            // An earlier process may have come so far and no further; the first beat tells, since nobody
+            // else's item takes one.
+            Err(ControlError::Conflict { .. }) if entry.is_restored() => lease::Event::Acked,
             Err(error) => lease::Event::AckFailed(error.fault()),
         },
     };
@@ -445,10 +480,12 @@ async fn beat(
     let sent = Instant::now();
     match control(within, context.ports.control.heartbeat(&entry.item, token.as_ref())).await {
         Ok(beat) => {
-            let record = Record::Beat { token: beat.token.clone(), ttl: beat.ttl };
+            // First, since the next beat takes this task's place as soon as this one is known.
+            context
+                .note(&entry.item.id, Record::Beat { token: Some(beat.token.clone()), ttl: beat.ttl })
+                .await;
             let event = lease::Event::Beaten { number, beat, took: sent.elapsed() };
             let _ = to.cast(SessionMsg::Event(Event::Lease(event)));
-            context.note(&entry.item.id, record).await;
         }
         Err(error) => {
             let event = match error {

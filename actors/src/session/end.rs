@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::lease::{self, Ending, Loss};
 use super::run::Cancellation;
 use crate::fault::{Fault, FaultClass};
+use crate::sandbox::signals::Release;
 
 /// Why a session's item ended for us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub enum End {
     StopAsked,
     /// This process shuts down; the item is left to lapse, so that another worker goes on with it.
     HandedBack,
+    /// This process ends, and the next one on the same journal goes on from here.
+    Left,
+    /// It was in a turn and gave no sign of life for too long.
+    Silent,
     /// Another holds the item, or may.
     Lost(Loss),
     /// The same session came back under another item.
@@ -44,6 +49,8 @@ pub enum Outcome {
     Stopped,
     /// Left for another worker.
     HandedBack,
+    /// Left for the next process on the same journal.
+    Left,
     /// Taken by another, or perhaps.
     Lost,
     /// Never ours.
@@ -58,7 +65,8 @@ impl End {
     /// The outcome this amounts to.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Idle | Self::SessionOver => Outcome::Finished,
+            Self::Idle | Self::SessionOver | Self::Silent => Outcome::Finished,
+            Self::Left => Outcome::Left,
             Self::StopAsked => Outcome::Stopped,
             Self::HandedBack => Outcome::HandedBack,
             Self::Lost(_) | Self::Superseded => Outcome::Lost,
@@ -76,6 +84,8 @@ impl End {
             Self::Failed(_) => Some(Cancellation::NoSandbox),
             Self::Idle
             | Self::SessionOver
+            | Self::Left
+            | Self::Silent
             | Self::Lost(_)
             | Self::Superseded
             | Self::NotClaimed(_)
@@ -87,6 +97,22 @@ impl End {
     /// Whether the item may be another's.
     pub(super) fn is_loss(&self) -> bool {
         self.outcome() == Outcome::Lost
+    }
+
+    /// What becomes of the sandbox.
+    pub(super) fn release(&self) -> Release {
+        match self {
+            Self::SessionOver | Self::Unsupported(_) | Self::Failed(_) => Release::Delete,
+            Self::Idle
+            | Self::Silent
+            | Self::StopAsked
+            | Self::HandedBack
+            | Self::Lost(_)
+            | Self::NotClaimed(_)
+            | Self::Rejected(_) => Release::Park,
+            Self::Superseded => Release::HandOver,
+            Self::Left => Release::Leave,
+        }
     }
 
     /// How the lease is given up.
@@ -127,6 +153,8 @@ impl fmt::Display for End {
             Self::SessionOver => f.write_str("the session has ended"),
             Self::StopAsked => f.write_str("the control plane asked for its end"),
             Self::HandedBack => f.write_str("handed back, because this process shuts down"),
+            Self::Left => f.write_str("left for the next process"),
+            Self::Silent => f.write_str("nothing was heard of it for too long in the middle of a turn"),
             Self::Lost(Loss::Taken) => f.write_str("the lease was lost to another holder"),
             Self::Lost(Loss::Expired) => f.write_str("the lease expired: no heartbeat was accepted in time"),
             Self::Superseded => f.write_str("the session came back under another work item"),

@@ -10,7 +10,7 @@
 //!    │ unknown type             │ cannot be retrieved          Settling
 //!    │                          ▼                                 │ calls answered, or time is up
 //!    └─────────────────────▶ Deleting ◀───────────────────────────┴─── Active: lost, idle, terminated
-//!                               │ sandbox gone
+//!                               │ sandbox let go
 //!                               ▼
 //!                            Releasing ──lease over──▶ Done
 //! ```
@@ -70,7 +70,7 @@ pub enum State {
         /// Why.
         end: End,
     },
-    /// It ends; its sandbox is being deleted.
+    /// It ends; its sandbox is being let go of.
     Deleting {
         /// Why.
         end: End,
@@ -95,13 +95,15 @@ pub enum Awaits {
     Session,
 }
 
-/// Whether a session takes up new turns.
+/// Whether a session takes up new turns, or new calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// It does.
     Serving,
     /// It ends with the turn it is in.
     Draining,
+    /// It ends with the calls that run, and the next process goes on.
+    Leaving,
 }
 
 /// The live events of a session.
@@ -168,6 +170,8 @@ pub struct Machine {
     lease: Lease,
     target: Target,
     prior: BTreeMap<CallId, Prior>,
+    /// Signs of life of the session so far.
+    signs: u64,
 }
 
 impl Machine {
@@ -186,7 +190,7 @@ impl Machine {
         effects.extend(about_lease.into_iter().map(Effect::Lease));
         let state = match (inherited.end, &lease) {
             (Some(end), _) => {
-                effects.push(Effect::DeleteSandbox);
+                effects.push(Effect::ReleaseSandbox(end.release()));
                 State::Deleting { end }
             }
             (None, Lease::Acking { .. }) => State::Claiming { mode },
@@ -195,7 +199,7 @@ impl Machine {
                 State::Preparing { awaits: Awaits::LeaseAndSession, attempt: 1, mode }
             }
         };
-        Self { state, lease, target, prior: inherited.calls }
+        Self { state, lease, target, prior: inherited.calls, signs: 0 }
     }
 
     /// Where it stands.
@@ -269,19 +273,33 @@ impl Machine {
 
     fn held(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
         match &mut self.state {
-            State::Preparing { mode: Mode::Draining, .. } => self.end(End::HandedBack, policy, effects),
-            State::Preparing { awaits: Awaits::Lease, .. } => self.activate(effects),
+            // Nothing has been begun, so nothing has to be brought to an end.
+            State::Preparing { mode: Mode::Draining, .. } if self.prior.is_empty() => {
+                self.end(End::HandedBack, policy, effects);
+            }
+            State::Preparing { awaits: Awaits::Lease, mode, .. } => {
+                let mode = *mode;
+                self.activate(mode, policy, effects);
+            }
             State::Preparing { awaits, .. } => *awaits = Awaits::Session,
             _ => {}
         }
     }
 
-    fn activate(&mut self, effects: &mut Vec<Effect>) {
+    fn activate(&mut self, mode: Mode, policy: &Policy, effects: &mut Vec<Effect>) {
         let run = Run::new(std::mem::take(&mut self.prior));
         let stream = Stream::Opening(Connection { number: 1, failures: 0 });
-        self.state = State::Active { run, stream, mode: Mode::Serving };
+        self.state = State::Active { run, stream, mode };
         effects.push(Effect::Attach { number: 1 });
         effects.push(Effect::Provision);
+        self.listen(policy, effects);
+    }
+
+    /// Waits for the next sign of life.
+    fn listen(&self, policy: &Policy, effects: &mut Vec<Effect>) {
+        if let Some(after) = policy.max_silence {
+            effects.push(Effect::ArmSilence { signs: self.signs, after });
+        }
     }
 
     /// Takes an event that is not about the lease; the answer says whether the session ends because of it.
@@ -293,10 +311,14 @@ impl Machine {
     ) -> Result<Option<End>, IllegalEvent> {
         use {Event as E, State as S};
         let illegal = IllegalEvent { machine: "session", state: self.state.name(), event: event.name() };
+        if matches!(event, E::History { .. } | E::Live { .. } | E::Finished { .. }) {
+            self.signs += 1;
+        }
         let life = match (&mut self.state, event) {
             (S::Preparing { .. }, E::Retrieved(SessionStatus::Terminated)) => Life::Terminated,
-            (S::Preparing { awaits: Awaits::Session, .. }, E::Retrieved(SessionStatus::Live)) => {
-                self.activate(effects);
+            (S::Preparing { awaits: Awaits::Session, mode, .. }, E::Retrieved(SessionStatus::Live)) => {
+                let mode = *mode;
+                self.activate(mode, policy, effects);
                 Life::Live
             }
             (S::Preparing { awaits, .. }, E::Retrieved(SessionStatus::Live)) => {
@@ -369,8 +391,27 @@ impl Machine {
                 Life::Live
             }
             (S::Active { .. }, E::SandboxFailed(fault)) => return Ok(Some(End::Failed(fault))),
-            (S::Active { run, .. }, E::IdleDue { number }) if run.is_clock(number) => {
+            // While nothing is heard, a new turn may have begun; the history will tell.
+            (S::Active { run, stream: Stream::Live(_), .. }, E::IdleDue { number })
+                if run.is_clock(number) =>
+            {
                 return Ok(Some(End::Idle));
+            }
+            (S::Active { run, .. }, E::SilenceDue { signs }) => {
+                if signs == self.signs && run.is_quiet() && !run.is_at_rest() {
+                    return Ok(Some(End::Silent));
+                }
+                self.listen(policy, effects);
+                Life::Live
+            }
+            (S::Claiming { .. } | S::Preparing { .. }, E::Leave)
+            | (S::Claiming { .. } | S::Preparing { .. } | S::Active { .. }, E::LeaveNow) => {
+                return Ok(Some(End::Left));
+            }
+            (S::Active { run, mode, .. }, E::Leave) => {
+                run.close();
+                *mode = Mode::Leaving;
+                Life::Live
             }
             (S::Settling { end, .. }, E::SettleDue) => {
                 let end = end.clone();
@@ -392,10 +433,15 @@ impl Machine {
                 *mode = Mode::Draining;
                 Life::Live
             }
+            // The session is being retrieved, and then has calls to bring to an end.
+            (S::Preparing { mode, .. }, E::Drain) if !self.prior.is_empty() => {
+                *mode = Mode::Draining;
+                Life::Live
+            }
             (S::Preparing { .. }, E::Drain | E::HandBack) | (S::Active { .. }, E::HandBack) => {
                 return Ok(Some(End::HandedBack));
             }
-            (S::Active { mode, .. }, E::Drain) => {
+            (S::Active { mode: mode @ Mode::Serving, .. }, E::Drain) => {
                 *mode = Mode::Draining;
                 Life::Live
             }
@@ -440,8 +486,11 @@ impl Machine {
     /// What follows from where an event has left the session.
     fn rest(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
         match &self.state {
-            State::Active { run, mode: Mode::Draining, .. } if run.is_at_rest() => {
+            State::Active { run, mode: Mode::Draining, stream: Stream::Live(_) } if run.is_at_rest() => {
                 self.end(End::Idle, policy, effects);
+            }
+            State::Active { run, mode: Mode::Leaving, .. } if run.is_quiet() => {
+                self.end(End::Left, policy, effects);
             }
             State::Settling { run, end } if run.outstanding() == 0 => {
                 let end = end.clone();
@@ -452,12 +501,13 @@ impl Machine {
     }
 
     fn delete(&mut self, end: End, effects: &mut Vec<Effect>) {
+        effects.push(Effect::ReleaseSandbox(end.release()));
         self.state = State::Deleting { end };
-        effects.push(Effect::DeleteSandbox);
     }
 
     fn release(&mut self, end: End, policy: &Policy, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
-        if self.lease == Lease::Over {
+        // The next process goes on with the lease where it is now.
+        if self.lease == Lease::Over || end == End::Left {
             self.done(end, effects);
             return Ok(());
         }

@@ -6,6 +6,7 @@ pub mod lease;
 pub mod machine;
 pub mod policy;
 pub mod run;
+pub mod schedule;
 pub mod signals;
 
 pub use policy::Policy;

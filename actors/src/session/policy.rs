@@ -13,26 +13,38 @@ pub struct Policy {
     pub lease: lease::Policy,
     /// The tools we run. Calls of others stay pending for whoever owns those.
     pub tools: BTreeSet<Arc<str>>,
+    /// Of these, the ones that only look: they run side by side. Default read, glob and grep.
+    pub readers: BTreeSet<Arc<str>>,
+    /// Of these, the ones that are run again if their sandbox is lost before they answer; the agent is told
+    /// that nobody knows how far the others came. Default read, glob and grep.
+    pub rerun: BTreeSet<Arc<str>>,
+    /// Calls of one session at once. Default 8.
+    pub parallel_calls: usize,
+    /// How long a session that is in a turn may give no sign of life, while no call of ours runs, before its
+    /// item is ended; none means for ever. Default 24 h: a person may have to confirm something.
+    pub max_silence: Option<Duration>,
     /// How long a session may be idle after its turn before its item is ended; none means for ever.
     /// Default 60 s, as the official workers have it: a later message queues new work.
     pub max_idle: Option<Duration>,
     /// Attempts to retrieve the session. Default 5.
     pub retrieve_attempts: u32,
-    /// Attempts to post one answer. Default 20, which is about eight minutes; until then the lease decides.
-    pub post_attempts: u32,
     /// How long the calls of an ending session may take to be cut and answered. Default 10 s.
     pub settle: Duration,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        let tools = ["bash", "read", "write", "edit", "glob", "grep"];
+        let of = |tools: &[&str]| tools.iter().copied().map(Arc::from).collect();
+        let readers = ["read", "glob", "grep"];
         Self {
             lease: lease::Policy::default(),
-            tools: tools.into_iter().map(Arc::from).collect(),
+            tools: of(&["bash", "read", "write", "edit", "glob", "grep"]),
+            readers: of(&readers),
+            rerun: of(&readers),
+            parallel_calls: 8,
+            max_silence: Some(Duration::from_secs(24 * 3600)),
             max_idle: Some(Duration::from_secs(60)),
             retrieve_attempts: 5,
-            post_attempts: 20,
             settle: Duration::from_secs(10),
         }
     }

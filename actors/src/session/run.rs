@@ -14,13 +14,13 @@
 //! # Invariants
 //! - A call is dispatched at most once in the life of a `Run`, and never when its answer is known.
 //! - A call that needs a confirmation never runs without an `allow`; one that was evaluated `deny` never runs.
-//! - Calls run one at a time, in the order in which the agent made them.
+//! - Within a thread nothing can be told from running the calls one by one ([`schedule`](super::schedule)).
 //! - Nothing is posted for a call that is denied, unowned, answered elsewhere, or of an ended thread.
 //!
 //! # Not here
 //! How a call runs ([`sandbox`](crate::sandbox)); when the session ends ([`machine`](super::machine)).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::event::{Call, CallKind, Event, IdleReason, Input, Permission, Verdict};
@@ -28,6 +28,7 @@ use crate::fault::Fault;
 use crate::ids::{CallId, ThreadId};
 use crate::ports::Answer;
 use crate::session::policy::Policy;
+use crate::session::schedule::{Place, Schedule};
 use crate::session::signals::{Effect, NotRun};
 use crate::tool::ToolResult;
 
@@ -86,8 +87,9 @@ enum CallState {
     Running(Box<Call>),
     /// Running, but its answer is of no use to anyone.
     Unwanted,
-    /// Its answer is on its way to the control plane.
-    Posting { answer: Answer, attempt: u32 },
+    /// Its answer is on its way to the control plane. `stands_in` says that it only tells why the real one
+    /// cannot be had.
+    Posting { answer: Answer, attempt: u32, stands_in: bool },
     /// Nothing is left to do about it.
     Closed,
 }
@@ -105,9 +107,14 @@ impl CallState {
         }
     }
 
-    /// Whether the sandbox has it.
-    fn is_running(&self) -> bool {
-        matches!(self, Self::Running(_) | Self::Unwanted)
+    /// Whether something is being done about it right now.
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Running(_) | Self::Unwanted | Self::Posting { .. })
+    }
+
+    /// Whether it waits for its turn or has it.
+    fn is_scheduled(&self) -> bool {
+        matches!(self, Self::Queued { .. } | Self::Running(_) | Self::Unwanted)
     }
 
     /// The call, while it can still be cut short.
@@ -131,13 +138,27 @@ enum IdleClock {
     Running(u32),
 }
 
+/// Whether calls are given to the sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Gate {
+    #[default]
+    Open,
+    /// No new ones: somebody else will go on with the session.
+    Closed,
+}
+
 /// The calls of one session.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     calls: BTreeMap<CallId, CallState>,
-    queue: VecDeque<CallId>,
+    schedule: Schedule,
     outstanding: usize,
-    running: usize,
+    /// Those of which something is being done right now.
+    busy: usize,
+    /// Whether calls are given to the sandbox.
+    gate: Gate,
+    /// Interrupts that were acted on.
+    interrupts: BTreeSet<Arc<str>>,
     ended_threads: BTreeSet<ThreadId>,
     primary: Option<ThreadId>,
     clock: IdleClock,
@@ -167,6 +188,16 @@ impl Run {
         self.outstanding
     }
 
+    /// Gives no more calls to the sandbox.
+    pub fn close(&mut self) {
+        self.gate = Gate::Closed;
+    }
+
+    /// Whether no call runs and no answer is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.busy == 0
+    }
+
     /// Whether the turn is over and nothing is left to do.
     pub fn is_at_rest(&self) -> bool {
         matches!(self.clock, IdleClock::Running(_))
@@ -194,7 +225,8 @@ impl Run {
                 Event::Confirmed { call, verdict } => {
                     verdicts.entry(call).or_insert(verdict);
                 }
-                Event::Interrupted { thread } => {
+                Event::Interrupted { id, thread } => {
+                    self.interrupts.insert(id);
                     for (call, cut) in &mut open {
                         if self.in_scope(call, thread.as_ref()) {
                             *cut = Some(Cancellation::Interrupted);
@@ -210,7 +242,7 @@ impl Run {
                 Event::Terminated => life = Life::Terminated,
                 Event::Deleted => life = Life::Deleted,
                 Event::Running => life = Life::Live,
-                Event::Idle { .. } | Event::Activity => {}
+                Event::Idle { .. } | Event::Generating | Event::Activity => {}
             }
         }
         if life != Life::Live {
@@ -304,7 +336,9 @@ impl Run {
                 self.close_elsewhere(&call, effects);
             }
             Event::Confirmed { call, verdict } => self.decide(&call, verdict, policy, effects),
-            Event::Interrupted { thread } => {
+            // One that the history told of has been acted on; the calls after it are not meant.
+            Event::Interrupted { id, .. } if !id.is_empty() && !self.interrupts.insert(Arc::clone(&id)) => {}
+            Event::Interrupted { thread, .. } => {
                 for call in self.cuttable(|call| self.in_scope(call, thread.as_ref())) {
                     self.cut(&call, Cancellation::Interrupted, effects);
                 }
@@ -318,6 +352,7 @@ impl Run {
             }
             Event::Terminated => return Life::Terminated,
             Event::Deleted => return Life::Deleted,
+            Event::Generating => effects.push(Effect::ExpectCall),
             Event::Idle { .. } | Event::Running | Event::Activity => {}
         }
         self.pump(policy, effects);
@@ -353,13 +388,19 @@ impl Run {
 
     /// The control plane did not take the answer of a call.
     pub fn post_failed(&mut self, id: &CallId, fault: &Fault, policy: &Policy, effects: &mut Vec<Effect>) {
-        if let Some(CallState::Posting { attempt, .. }) = self.calls.get(id) {
-            if fault.class.is_retryable() && *attempt < policy.post_attempts {
+        if let Some(CallState::Posting { answer, attempt, stands_in }) = self.calls.get(id) {
+            if fault.class.is_retryable() {
+                // The lease is the budget of this.
                 let (attempt, retry_after) = (*attempt, fault.retry_after);
                 effects.push(Effect::ArmPost { call: id.clone(), attempt, retry_after });
             } else {
+                let (kind, stands_in) = (answer.kind, *stands_in);
                 effects.push(Effect::PostRefused { call: id.clone(), fault: fault.clone() });
-                self.set(id, CallState::Closed);
+                if stands_in {
+                    self.set(id, CallState::Closed);
+                } else {
+                    self.stand_in(id, kind, fault, effects);
+                }
             }
         }
         self.pump(policy, effects);
@@ -367,7 +408,7 @@ impl Run {
 
     /// The wait after a failed post is over.
     pub fn post_due(&mut self, id: &CallId, due: u32, effects: &mut Vec<Effect>) {
-        if let Some(CallState::Posting { answer, attempt }) = self.calls.get_mut(id)
+        if let Some(CallState::Posting { answer, attempt, .. }) = self.calls.get_mut(id)
             && *attempt == due
         {
             *attempt += 1;
@@ -388,7 +429,11 @@ impl Run {
         match (call.permission, verdict) {
             _ if ended => self.leave(call, NotRun::ThreadEnded, effects),
             (Permission::Deny, _) | (_, Some(Verdict::Deny)) => self.leave(call, NotRun::Denied, effects),
-            (Permission::Ask, None) => self.set(&call.id.clone(), CallState::Held(Box::new(call))),
+            (Permission::Ask, None) => {
+                // It may be allowed any moment.
+                effects.push(Effect::ExpectCall);
+                self.set(&call.id.clone(), CallState::Held(Box::new(call)));
+            }
             (Permission::Allow, None) | (_, Some(Verdict::Allow)) => self.admit(call, policy, effects),
         }
     }
@@ -415,7 +460,8 @@ impl Run {
             let result = ToolResult::error(format!("{}: {what}", call.name));
             return self.post(&id, call.kind, Arc::new(result), effects);
         }
-        self.queue.push_back(id.clone());
+        let reads = policy.readers.contains(&*call.name);
+        self.schedule.wait(id.clone(), Place { thread: call.thread.clone(), reads });
         self.set(&id, CallState::Queued { call: Box::new(call), cut: None });
     }
 
@@ -470,19 +516,28 @@ impl Run {
     fn post(&mut self, id: &CallId, kind: CallKind, result: Arc<ToolResult>, effects: &mut Vec<Effect>) {
         let answer = Answer { call: id.clone(), kind, result };
         effects.push(Effect::Post(answer.clone()));
-        self.set(id, CallState::Posting { answer, attempt: 1 });
+        self.set(id, CallState::Posting { answer, attempt: 1, stands_in: false });
+    }
+
+    /// The control plane does not take an answer as it is. The agent must not wait for it for ever, so it is
+    /// told that.
+    fn stand_in(&mut self, id: &CallId, kind: CallKind, fault: &Fault, effects: &mut Vec<Effect>) {
+        let text = format!("the result of this call could not be delivered: {fault}");
+        let answer = Answer { call: id.clone(), kind, result: Arc::new(ToolResult::error(text)) };
+        effects.push(Effect::Post(answer.clone()));
+        self.set(id, CallState::Posting { answer, attempt: 1, stands_in: true });
     }
 
     /// Starts what can be started and sets the clock.
     fn pump(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
-        while self.running == 0
-            && let Some(id) = self.queue.pop_front()
+        while self.gate == Gate::Open
+            && let Some(id) = self.schedule.next(policy.parallel_calls)
         {
-            // Whatever left the queue by another way is not queued any more.
+            // What leaves that state leaves the schedule, too.
             let Some(CallState::Queued { call, cut }) = self.calls.get(&id) else { continue };
             let (call, cut) = (call.clone(), *cut);
-            let started = matches!(self.prior.remove(&id), Some(Prior::Started));
-            effects.push(Effect::Dispatch { call: (*call).clone(), started });
+            self.prior.remove(&id);
+            effects.push(Effect::Dispatch((*call).clone()));
             if let Some(why) = cut {
                 effects.push(Effect::Cancel { call: id.clone(), why });
             }
@@ -499,10 +554,13 @@ impl Run {
 
     fn set(&mut self, id: &CallId, state: CallState) {
         self.outstanding += usize::from(state.is_outstanding());
-        self.running += usize::from(state.is_running());
+        self.busy += usize::from(state.is_busy());
+        if !state.is_scheduled() {
+            self.schedule.leave(id);
+        }
         if let Some(old) = self.calls.insert(id.clone(), state) {
             self.outstanding -= usize::from(old.is_outstanding());
-            self.running -= usize::from(old.is_running());
+            self.busy -= usize::from(old.is_busy());
         }
     }
 

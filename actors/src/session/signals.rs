@@ -12,6 +12,7 @@ use crate::event::{self, Call};
 use crate::fault::Fault;
 use crate::ids::CallId;
 use crate::ports::{Answer, SessionStatus};
+use crate::sandbox::signals::Release;
 use crate::tool::ToolResult;
 
 /// What can happen to a session.
@@ -96,6 +97,15 @@ pub enum Event {
     },
     /// The settling has taken as long as it may.
     SettleDue,
+    /// Nothing may have happened for as long as that may be.
+    SilenceDue {
+        /// The signs of life when the timer was set.
+        signs: u64,
+    },
+    /// Leave everything to the next process as soon as no call runs and every answer is delivered.
+    Leave,
+    /// Leave everything to the next process as it is.
+    LeaveNow,
     /// Take up no new turn.
     Drain,
     /// Hand the item back now.
@@ -124,6 +134,9 @@ impl Event {
             Self::PostDue { .. } => "post_due",
             Self::IdleDue { .. } => "idle_due",
             Self::SettleDue => "settle_due",
+            Self::SilenceDue { .. } => "silence_due",
+            Self::Leave => "leave",
+            Self::LeaveNow => "leave_now",
             Self::Drain => "drain",
             Self::HandBack => "hand_back",
             Self::Supersede => "supersede",
@@ -166,13 +179,10 @@ pub enum Effect {
     Detach,
     /// Get a sandbox ready.
     Provision,
-    /// Run a call. `started` says that an earlier incarnation gave it to the sandbox already.
-    Dispatch {
-        /// The call.
-        call: Call,
-        /// Whether it may have started already.
-        started: bool,
-    },
+    /// Run a call, or attach to it if an earlier incarnation gave it to the sandbox already.
+    Dispatch(Call),
+    /// Tell the sandbox that a call is likely to come.
+    ExpectCall,
     /// Cut a running call short.
     Cancel {
         /// The call.
@@ -219,8 +229,15 @@ pub enum Effect {
         /// How long it may take.
         after: Duration,
     },
-    /// Delete the sandbox, with everything that runs in it, and send [`Event::SandboxGone`].
-    DeleteSandbox,
+    /// Send [`Event::SilenceDue`] after this time.
+    ArmSilence {
+        /// The signs of life so far.
+        signs: u64,
+        /// How long.
+        after: Duration,
+    },
+    /// Let go of the sandbox, and then send [`Event::SandboxGone`].
+    ReleaseSandbox(Release),
     /// The session is done; the last effect there is.
     Done(End),
 }

@@ -4,9 +4,12 @@
 
 #![expect(clippy::panic, clippy::expect_used, reason = "this is a test suite that adapters' tests call")]
 
+mod journal;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::journal::journal;
 use super::call;
 use crate::ports::{
     CallRequest, Hand, HandError, Origin, OwnerId, ProviderError, SandboxProvider, SandboxSpec, Standby,
@@ -18,8 +21,9 @@ use crate::ports::{
 /// If the provider breaks it.
 pub async fn provider(provider: Arc<dyn SandboxProvider>) {
     let owner = OwnerId::new("contract");
-    let spec =
-        SandboxSpec { id: "sesn_contract.1".into(), owner: owner.clone(), session: "sesn_contract".into() };
+    let session = Some("sesn_contract".into());
+    let id = "sesn_contract.1".into();
+    let spec = SandboxSpec { id, owner: owner.clone(), session, image: None, files_of: None };
 
     assert_eq!(provider.find(&spec.id).await.expect("find"), None, "nothing is found before it is created");
     assert_eq!(provider.list(&owner).await.expect("list"), [], "nothing is listed before it is created");
@@ -38,6 +42,7 @@ pub async fn provider(provider: Arc<dyn SandboxProvider>) {
 
     hand(provider.hand(&spec.id)).await;
     standby(&*provider, &spec).await;
+    provider.usage(&spec.id).await.expect("usage");
 
     let busy = provider.hand(&spec.id);
     let endless = request("sevt_busy", "sleep 60");
@@ -58,6 +63,21 @@ pub async fn provider(provider: Arc<dyn SandboxProvider>) {
     let forgotten = provider.hand(&spec.id).call(&request("sevt_1", "echo new")).await.expect("call");
     assert_eq!(forgotten.origin, Origin::Ran, "a new sandbox knows nothing of the old one's calls");
     provider.delete(&spec.id).await.expect("delete");
+    let missing = provider.usage(&spec.id).await;
+    assert!(
+        matches!(missing, Err(ProviderError::NotFound { .. })),
+        "what is not there uses nothing: {missing:?}"
+    );
+
+    let blank = SandboxSpec { id: "blank.1".into(), session: None, ..spec.clone() };
+    provider.create(&blank).await.expect("a sandbox need not have a session");
+    let found = provider.find(&blank.id).await.expect("find").expect("what was created is found");
+    assert_eq!(found.session, None);
+    provider.delete(&blank.id).await.expect("delete");
+
+    if provider.capabilities().keeps_files {
+        files(&*provider, &spec).await;
+    }
 }
 
 async fn hand(hand: Arc<dyn Hand>) {
@@ -90,6 +110,71 @@ async fn hand(hand: Arc<dyn Hand>) {
     assert!(hand.call(&limited).await.expect("call").result.is_error, "the outer limit ends a call");
     let health = hand.health().await.expect("health");
     assert_eq!(health.running, [], "nothing runs when everything was answered");
+}
+
+/// What a sandbox may take over from another, and how.
+async fn files(provider: &dyn SandboxProvider, spec: &SandboxSpec) {
+    let read = async |sandbox: &SandboxSpec, call: &str| {
+        let reply = provider.hand(&sandbox.id).call(&request(call, "cat kept")).await.expect("call");
+        assert_eq!(reply.origin, Origin::Ran, "calls are not taken over");
+        reply.result.text().trim().to_owned()
+    };
+    let old = spec;
+    provider.create(old).await.expect("create");
+    let hand = provider.hand(&old.id);
+    hand.call(&request("sevt_write", "echo treasure >>kept")).await.expect("call");
+    assert_eq!(read(old, "sevt_read").await, "treasure");
+
+    let new = |n: u32| SandboxSpec { id: format!("sesn_contract.{n}").into(), ..spec.clone() };
+    let heir = SandboxSpec { files_of: Some(old.id.clone()), ..new(2) };
+    for stranger in [
+        SandboxSpec { owner: OwnerId::new("somebody-else"), ..heir.clone() },
+        SandboxSpec { session: Some("sesn_other".into()), ..heir.clone() },
+        SandboxSpec { session: None, ..heir.clone() },
+    ] {
+        let refused = provider.create(&stranger).await;
+        assert!(matches!(refused, Err(ProviderError::Refused { .. })), "{stranger:?}: {refused:?}");
+        assert_eq!(provider.find(&stranger.id).await.expect("find"), None, "nothing is left of a refusal");
+    }
+    assert_eq!(read(old, "sevt_still").await, "treasure", "a refusal changes nothing");
+
+    let busy = request("sevt_busy", "sleep 60");
+    let (running, created) = tokio::join!(hand.call(&busy), async {
+        until_running(&*hand, &busy).await;
+        provider.create(&heir).await
+    });
+    assert!(running.is_err(), "a call does not outlive its sandbox: {running:?}");
+    assert_eq!(created.expect("create").session, heir.session);
+    assert_eq!(provider.find(&old.id).await.expect("find"), None, "the old one is gone");
+    let listed = provider.list(&spec.owner).await.expect("list");
+    assert_eq!(listed.iter().map(|sandbox| &sandbox.id).collect::<Vec<_>>(), [&heir.id]);
+    assert_eq!(read(&heir, "sevt_read").await, "treasure", "the new one has the files");
+
+    if provider.capabilities().standby != Standby::None {
+        provider.standby(&heir.id).await.expect("standby");
+    }
+    let last = SandboxSpec { files_of: Some(heir.id.clone()), ..new(3) };
+    provider.create(&last).await.expect("create");
+    assert_eq!(read(&last, "sevt_read").await, "treasure", "files are taken over again and again");
+    let again = provider.create(&last).await;
+    assert!(matches!(again, Err(ProviderError::AlreadyExists { .. })), "an id is used once: {again:?}");
+
+    let empty = SandboxSpec { files_of: Some(heir.id.clone()), ..new(4) };
+    provider.create(&empty).await.expect("files of what is not there are no files");
+    assert!(!read(&empty, "sevt_read").await.contains("treasure"), "they went to another");
+    assert_eq!(read(&last, "sevt_kept").await, "treasure");
+    provider.delete(&last.id).await.expect("delete");
+    provider.delete(&empty.id).await.expect("delete");
+
+    let blank = SandboxSpec { id: "blank.2".into(), session: None, ..spec.clone() };
+    provider.create(&blank).await.expect("create");
+    let write = request("sevt_write", "echo treasure >>kept");
+    provider.hand(&blank.id).call(&write).await.expect("call");
+    let heir = SandboxSpec { files_of: Some(blank.id.clone()), ..new(5) };
+    provider.create(&heir).await.expect("one that was made blank may have been given to any session");
+    assert_eq!(read(&heir, "sevt_read").await, "treasure");
+    provider.delete(&heir.id).await.expect("delete");
+    assert_eq!(provider.list(&spec.owner).await.expect("list"), [], "nothing is left");
 }
 
 async fn standby(provider: &dyn SandboxProvider, spec: &SandboxSpec) {

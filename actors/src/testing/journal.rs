@@ -1,19 +1,25 @@
 //! A journal in memory, which survives the trees that write it.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::Faults;
-use crate::ids::WorkId;
-use crate::ports::{Journal, JournalError, Record, Replayed};
+use crate::ids::{SandboxId, WorkId};
+use crate::ports::{Journal, JournalError, Record, Replay, Replayed, Shelved};
+
+/// What every write takes: a journal that answers at once hides what is lost while one waits for it.
+const LATENCY: Duration = Duration::from_micros(300);
 
 /// A journal in memory, which survives the trees that write it.
 #[derive(Debug, Default)]
 pub struct FakeJournal {
     records: Mutex<Vec<(Instant, WorkId, Record)>>,
-    /// Faults to come; the operation is `append`.
+    shelf: Mutex<BTreeMap<SandboxId, (Instant, Shelved)>>,
+    /// Faults to come; the operations are `append`, `shelve` and `unshelve`.
     pub faults: Faults<JournalError>,
 }
 
@@ -21,6 +27,12 @@ impl FakeJournal {
     /// An empty journal.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The shelf.
+    pub fn shelf(&self) -> Vec<Shelved> {
+        let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.values().map(|(_, shelved)| shelved.clone()).collect()
     }
 
     /// Everything appended so far.
@@ -34,7 +46,11 @@ impl FakeJournal {
 impl Journal for FakeJournal {
     async fn append(&self, work: &WorkId, record: Record) -> Result<(), JournalError> {
         let append = async {
+            sleep(LATENCY).await;
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Record::SandboxIntended { sandbox, .. } = &record {
+                self.shelf.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
+            }
             if matches!(record, Record::Ended) {
                 records.retain(|(_, of, _)| of != work);
             } else {
@@ -45,13 +61,47 @@ impl Journal for FakeJournal {
         self.faults.around("append", append).await
     }
 
-    async fn replay(&self) -> Result<Vec<Replayed>, JournalError> {
+    async fn shelve(&self, shelved: &Shelved) -> Result<(), JournalError> {
+        let shelve = async {
+            sleep(LATENCY).await;
+            let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            shelf.insert(shelved.sandbox.clone(), (Instant::now(), shelved.clone()));
+            Ok(())
+        };
+        self.faults.around("shelve", shelve).await
+    }
+
+    async fn unshelve(&self, sandbox: &SandboxId) -> Result<(), JournalError> {
+        let unshelve = async {
+            sleep(LATENCY).await;
+            self.shelf.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
+            Ok(())
+        };
+        self.faults.around("unshelve", unshelve).await
+    }
+
+    async fn replay(&self) -> Result<Replay, JournalError> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let replayed = records.iter().map(|(at, work, record)| Replayed {
             work: work.clone(),
             age: at.elapsed(),
             record: record.clone(),
         });
-        Ok(replayed.collect())
+        let shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let shelf = shelf.values().map(|(at, shelved)| (shelved.clone(), at.elapsed()));
+        Ok(Replay { work: replayed.collect(), shelf: shelf.collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::testing::contract;
+
+    #[tokio::test]
+    async fn keeps_the_contract() {
+        contract::journal(Arc::new(FakeJournal::new())).await;
     }
 }

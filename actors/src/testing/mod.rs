@@ -8,11 +8,13 @@ pub mod contract;
 mod control;
 mod faults;
 mod journal;
+mod pressure;
 mod provider;
 mod sabotage;
 
 pub use control::{Brain, FakeControl, Request, Stage, call};
 pub use faults::{Faults, Strike};
 pub use journal::FakeJournal;
+pub use pressure::FakePressure;
 pub use provider::FakeProvider;
 pub use sabotage::Sabotage;

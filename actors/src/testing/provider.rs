@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `sleep N` | runs for N seconds |
 //! | `exit N` | fails, unless N is 0 |
+//! | `echo TEXT >>FILE` | adds a line to a file |
+//! | `cat FILE` | answers what is in it; fails if there is no such file |
 //! | anything else | answers its own text, without a leading `echo ` |
 
 use std::collections::BTreeMap;
@@ -19,7 +21,7 @@ use crate::event::Input;
 use crate::ids::{CallId, SandboxId, SessionId};
 use crate::ports::{
     CallReply, CallRequest, Capabilities, Hand, HandError, HandHealth, Origin, OwnerId, ProviderError,
-    Sandbox, SandboxProvider, SandboxSpec, Standby,
+    Sandbox, SandboxProvider, SandboxSpec, Standby, Usage,
 };
 use crate::tool::ToolResult;
 
@@ -45,9 +47,12 @@ struct World {
 #[derive(Debug)]
 struct FakeSandbox {
     owner: OwnerId,
-    session: SessionId,
+    session: Option<SessionId>,
     created: Instant,
     frozen: bool,
+    files: BTreeMap<String, Vec<String>>,
+    /// Jobs that outlive their calls, and the part of a core they use.
+    background: (u32, f64),
     thawed: Arc<Notify>,
     calls: BTreeMap<CallId, FakeCall>,
 }
@@ -69,7 +74,7 @@ impl FakeProvider {
     pub fn new() -> Self {
         Self {
             world: Arc::default(),
-            capabilities: Capabilities { standby: Standby::Memory },
+            capabilities: Capabilities { standby: Standby::Memory, keeps_files: true },
             faults: Faults::default(),
             hand_faults: Arc::default(),
         }
@@ -100,6 +105,18 @@ impl FakeProvider {
         lock(&self.world).sandboxes.remove(&sandbox.into());
     }
 
+    /// A sandbox has this many jobs of its own from now on, which use this part of a core.
+    pub fn keep_busy(&self, sandbox: &str, jobs: u32, load: f64) {
+        if let Some(sandbox) = lock(&self.world).sandboxes.get_mut(&sandbox.into()) {
+            sandbox.background = (jobs, load);
+        }
+    }
+
+    /// Whether a sandbox stands by.
+    pub fn is_frozen(&self, sandbox: &str) -> bool {
+        lock(&self.world).sandboxes.get(&sandbox.into()).is_some_and(|sandbox| sandbox.frozen)
+    }
+
     fn request(&self, operation: &'static str, id: &SandboxId) {
         lock(&self.world).requests.push((operation, id.clone()));
     }
@@ -118,6 +135,29 @@ impl FakeSandbox {
     fn describe(&self, id: &SandboxId) -> Sandbox {
         let (owner, session) = (self.owner.clone(), self.session.clone());
         Sandbox { id: id.clone(), owner, session, age: self.created.elapsed() }
+    }
+
+    /// Whether another may have its files. One that was made blank got a session later, which is not known here.
+    fn may_be_taken_over_by(&self, spec: &SandboxSpec) -> Result<(), ProviderError> {
+        let is_same_session = self.session.is_none() || self.session == spec.session;
+        if self.owner == spec.owner && spec.session.is_some() && is_same_session {
+            return Ok(());
+        }
+        let what = format!("{} cannot take over the files of another owner's or session's sandbox", spec.id);
+        Err(ProviderError::Refused { what })
+    }
+
+    /// What a command that concerns files comes to: another one, without any.
+    fn do_files(&mut self, command: String) -> String {
+        if let Some((text, file)) = command.strip_prefix("echo ").and_then(|rest| rest.split_once(" >>")) {
+            self.files.entry(file.to_owned()).or_default().push(text.to_owned());
+            return "exit 0".to_owned();
+        }
+        match command.strip_prefix("cat ").map(|file| self.files.get(file)) {
+            Some(Some(lines)) => format!("echo {}", lines.join("\n")),
+            Some(None) => "exit 1".to_owned(),
+            None => command,
+        }
     }
 }
 
@@ -142,7 +182,13 @@ impl SandboxProvider for FakeProvider {
             if world.sandboxes.contains_key(&spec.id) {
                 return Err(ProviderError::AlreadyExists { id: spec.id.clone() });
             }
+            if let Some(old) = spec.files_of.as_ref().and_then(|old| world.sandboxes.get(old)) {
+                old.may_be_taken_over_by(spec)?;
+            }
+            let old = spec.files_of.as_ref().and_then(|old| world.sandboxes.remove(old));
             let sandbox = FakeSandbox {
+                files: old.map(|old| old.files).unwrap_or_default(),
+                background: (0, 0.0),
                 owner: spec.owner.clone(),
                 session: spec.session.clone(),
                 created: Instant::now(),
@@ -188,6 +234,19 @@ impl SandboxProvider for FakeProvider {
         self.faults.around("resume", async { self.freeze(id, false) }).await
     }
 
+    async fn usage(&self, id: &SandboxId) -> Result<Usage, ProviderError> {
+        self.request("usage", id);
+        let usage = async {
+            let world = lock(&self.world);
+            let sandbox =
+                world.sandboxes.get(id).ok_or_else(|| ProviderError::NotFound { id: id.clone() })?;
+            let cpu = sandbox.created.elapsed().mul_f64(sandbox.background.1);
+            let disk_bytes = sandbox.files.values().flatten().map(|line| line.len() as u64 + 1).sum();
+            Ok(Usage { cpu, memory_bytes: 1 << 20, disk_bytes })
+        };
+        self.faults.around("usage", usage).await
+    }
+
     async fn delete(&self, id: &SandboxId) -> Result<(), ProviderError> {
         self.request("delete", id);
         let delete = async {
@@ -215,13 +274,14 @@ impl FakeHand {
             let origin = if call.done.borrow().is_some() { Origin::Journal } else { Origin::Attached };
             return Ok((call.clone(), origin));
         }
+        let said = sandbox.do_files(command(&request.input));
         let (tell, done) = watch::channel(None);
         let (cancel, cancelled) = watch::channel(None);
         let call = FakeCall { done, cancel: Arc::new(cancel) };
         sandbox.calls.insert(request.call.clone(), call.clone());
         world.runs.push((self.sandbox.clone(), request.call.clone()));
         #[expect(clippy::disallowed_methods, reason = "a sandbox's processes outlive whoever watches them")]
-        tokio::spawn(run(command(&request.input), request.timeout, tell, cancelled));
+        tokio::spawn(run(said, request.timeout, tell, cancelled));
         Ok((call, Origin::Ran))
     }
 
@@ -287,10 +347,12 @@ impl Hand for FakeHand {
         let health = async {
             self.awake().await?;
             let world = lock(&self.world);
-            let calls = world.sandboxes.get(&self.sandbox).map(|sandbox| &sandbox.calls);
+            let sandbox = world.sandboxes.get(&self.sandbox);
+            let background = sandbox.map_or(0, |sandbox| sandbox.background.0);
+            let calls = sandbox.map(|sandbox| &sandbox.calls);
             let running = calls.into_iter().flatten().filter(|(_, call)| call.done.borrow().is_none());
             let running = running.map(|(id, _)| id.clone()).collect();
-            Ok(HandHealth { running, background: 0, rss_bytes: 0, private_bytes: 0 })
+            Ok(HandHealth { running, background, rss_bytes: 0, private_bytes: 0 })
         };
         self.faults.around("health", health).await
     }
@@ -330,4 +392,15 @@ async fn run(
     };
     let reply = CallReply { result: Arc::new(result), run: begun.elapsed(), origin: Origin::Ran };
     tell.send_replace(Some(reply));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::contract;
+
+    #[tokio::test(start_paused = true)]
+    async fn keeps_the_contract() {
+        contract::provider(Arc::new(FakeProvider::new())).await;
+    }
 }

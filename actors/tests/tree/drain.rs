@@ -48,7 +48,7 @@ async fn a_turn_that_takes_too_long_is_cut_said_so_and_handed_back() {
     world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "sleep 140")]));
     call_started(&mut notices, "a").await;
     let drained = tree.drain(Duration::from_secs(10)).await;
-    assert_eq!(drained, Drained { handed_back: 1, killed: 0 });
+    assert_eq!(drained, Drained { handed_back: 1, left: 0, killed: 0 });
     assert_eq!(ended(&mut notices).await.0, Outcome::HandedBack);
     assert_eq!(world.control.texts("sesn_1"), ["bash: cancelled: the worker is shutting down"]);
     assert_eq!(world.control.count("stop"), 0, "it lapses, so that another worker gets it");
@@ -66,7 +66,7 @@ async fn what_hangs_even_then_is_killed_and_counted() {
         world.provider.faults.next("delete", Strike::Hang);
     }
     let drained = tree.drain(Duration::from_secs(10)).await;
-    assert_eq!(drained, Drained { handed_back: 0, killed: 1 });
+    assert_eq!(drained, Drained { handed_back: 0, left: 0, killed: 1 });
     assert_eq!(tree.ended().await, Ok(()));
 }
 
@@ -86,7 +86,7 @@ async fn a_session_that_waits_for_somebody_else_is_handed_back_when_the_grace_is
     tokio::time::sleep(Duration::from_secs(1)).await;
     world.control.emit("sesn_1", Event::Idle { reason: IdleReason::RequiresAction });
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(tree.drain(Duration::from_secs(10)).await, Drained { handed_back: 1, killed: 0 });
+    assert_eq!(tree.drain(Duration::from_secs(10)).await, Drained { handed_back: 1, left: 0, killed: 0 });
 }
 
 #[tokio::test(start_paused = true)]

@@ -167,7 +167,11 @@ async fn an_answer_that_is_refused_is_reported_and_the_session_goes_on() {
     world.control.emit("sesn_1", Event::Call(call("b", "echo two")));
     call_started(&mut notices, "b").await;
     settle().await;
-    assert_eq!(world.control.texts("sesn_1"), ["two"]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    // The agent is told that there is no result, so that it does not wait for one.
+    let texts = world.control.texts("sesn_1");
+    assert!(texts[0].starts_with("the result of this call could not be delivered: "), "{texts:?}");
+    assert_eq!(texts[1..], ["two"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,7 +297,9 @@ async fn a_listing_that_fails_reaps_nothing() {
     let orphan = remuda_actors::ports::SandboxSpec {
         id: "old.1".into(),
         owner: world.settings.owner.clone(),
-        session: "old".into(),
+        session: Some("old".into()),
+        image: None,
+        files_of: None,
     };
     remuda_actors::ports::SandboxProvider::create(&*world.provider, &orphan).await.expect("create");
     tokio::time::sleep(Duration::from_secs(600)).await;

@@ -2,8 +2,13 @@
 
 #![expect(clippy::expect_used, reason = "a test that expects what it set up says so")]
 
+mod admission;
+mod breaker;
 mod drain;
 mod faults;
+mod governor;
+mod herd;
+mod once;
 mod recovery;
 mod serving;
 mod stage;

@@ -81,7 +81,7 @@ async fn what_is_about_to_happen_is_written_down_before_it_does() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     drop(tree);
     let records: Vec<_> = world.journal.records().into_iter().map(|(_, record)| name(&record)).collect();
-    assert_eq!(records, ["claimed", "beat", "sandbox intended", "call started"]);
+    assert_eq!(records, ["claimed", "beat", "beat", "sandbox intended", "call started"]);
 }
 
 fn name(record: &Record) -> &'static str {

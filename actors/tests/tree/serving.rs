@@ -120,7 +120,7 @@ async fn an_interrupt_cuts_the_running_call_and_says_so() {
     world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "sleep 100")]));
     call_started(&mut notices, "a").await;
     settle().await;
-    world.control.emit("sesn_1", Event::Interrupted { thread: None });
+    world.control.emit("sesn_1", Event::Interrupted { id: "".into(), thread: None });
     settle().await;
     assert_eq!(world.control.texts("sesn_1"), ["bash: cancelled: interrupted by the user"]);
 }

@@ -25,7 +25,15 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// In which sandboxes are made when they are needed and deleted when they are not.
     pub(crate) fn new() -> Self {
+        let mut world = Self::with_herd();
+        (world.settings.herd.warm, world.settings.herd.park_for) = (0, Duration::ZERO);
+        world
+    }
+
+    /// In which sandboxes are made ahead and wait for their sessions.
+    pub(crate) fn with_herd() -> Self {
         Self {
             control: Arc::new(FakeControl::new(Duration::from_secs(120))),
             provider: Arc::new(FakeProvider::new()),
@@ -99,5 +107,5 @@ pub(crate) async fn call_started(notices: &mut Receiver<Notice>, id: &str) {
 
 /// Lets everything that is due happen.
 pub(crate) async fn settle() {
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
 }

@@ -43,10 +43,7 @@ const EVENTS: [(ActorKind, &[&str]); 2] = [
             "stopped",
         ],
     ),
-    (
-        ActorKind::Sandbox,
-        &["created", "call", "answered", "idle_due", "stood_by", "stop_requested", "deleted"],
-    ),
+    (ActorKind::Sandbox, &["created", "call", "answered", "idle_due", "stood_by", "released", "deleted"]),
 ];
 
 #[tokio::test(start_paused = true)]

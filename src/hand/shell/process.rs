@@ -32,7 +32,7 @@ use super::framing::Frame;
 use super::output::Output;
 use crate::hand::children::{Children, Exit};
 use crate::hand::environment::Environment;
-use crate::hand::procfs;
+use crate::hand::procfs::{self, Jobs};
 use crate::hand::tools::limits::Limits;
 
 /// The shell, by its absolute path: the agent can write to folders on its search path.
@@ -58,8 +58,8 @@ pub(crate) struct Shell {
     control: UnixStream,
     /// Its own end, kept to see how much of the script it has not read yet.
     far_end: Socket,
-    /// When the last command began, in the ticks of `/proc`.
-    begun: u64,
+    /// What was there when the last command began.
+    jobs: Jobs,
 }
 
 /// How a command ended.
@@ -112,7 +112,7 @@ impl Shell {
             exit: child.exit,
             control: UnixStream::from_std(near_end)?,
             far_end,
-            begun: 0,
+            jobs: Jobs::of(child.pid),
         })
     }
 
@@ -141,7 +141,7 @@ impl Shell {
     /// None: the shell would still be busy. Cancel through `limits`.
     pub(crate) async fn run(&mut self, command: &str, output: &mut Output, limits: &Limits) -> Ended {
         let frame = Frame::new(command);
-        self.begun = procfs::now();
+        self.jobs = Jobs::of(self.pid);
         let Self { exit, control, far_end, .. } = self;
         let (mut hear, mut say) = control.split();
         let mut writing = pin!(say.write_all(frame.script()));
@@ -203,13 +203,13 @@ impl Shell {
 
     /// Kills the shell in the middle of a command, with what that command started and is still in its session;
     /// jobs of earlier commands go on. Returns the folder it was in, if that can be told.
-    pub(crate) async fn cut(mut self) -> Option<PathBuf> {
-        let folder = std::fs::read_link(format!("/proc/{}/cwd", self.pid)).ok();
+    pub(crate) async fn cut(self) -> Option<PathBuf> {
+        let Self { children, pid, mut exit, jobs, .. } = self;
+        let folder = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
         // The shell first: it must not go on with the rest of the command.
-        self.children.kill(self.pid);
-        let (pid, begun) = (self.pid, self.begun);
-        drop(tokio::task::spawn_blocking(move || procfs::kill_session_since(pid, begun)).await);
-        drop(timeout(KILL_GRACE, self.exited()).await);
+        children.kill(pid);
+        drop(tokio::task::spawn_blocking(move || jobs.spare()).await);
+        drop(timeout(KILL_GRACE, exited(&mut exit)).await);
         folder.filter(|folder| folder.is_dir())
     }
 

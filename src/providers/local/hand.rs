@@ -1,6 +1,7 @@
 //! The way to a local sandbox's hand: a socket and a token in its folder.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -10,9 +11,9 @@ use secrecy::SecretString;
 use tokio::sync::OnceCell;
 
 use crate::hand::client::HandClient;
-use crate::launch::Folder;
+use crate::launch::{Folder, keeper};
 
-/// A local sandbox's hand. Reads the token when it is first asked for something, and keeps it.
+/// A local sandbox's hand. Reads the token, and who is the hand, when it is first asked for something, and keeps it.
 #[derive(Debug)]
 pub(super) struct LocalHand {
     folder: Result<PathBuf, String>,
@@ -28,9 +29,12 @@ impl LocalHand {
         let open = async || {
             let folder = self.folder.as_ref().map_err(|what| HandError::Unreachable(what.clone().into()))?;
             let folder = Folder(folder);
-            let token =
-                fs::read_to_string(folder.token()).map_err(|error| HandError::Unreachable(error.into()))?;
-            Ok(HandClient::unix(folder.socket()).with_token(&SecretString::from(token)))
+            let unreachable = |error: io::Error| HandError::Unreachable(error.into());
+            let token = fs::read_to_string(folder.token()).map_err(unreachable)?;
+            // Its tools may be able to take the place of its socket, but not of the process.
+            let hand = keeper(folder).map_err(unreachable)?.and_then(|keeper| keeper.first);
+            let hand = hand.ok_or_else(|| HandError::Unreachable("the sandbox has ended".into()))?;
+            Ok(HandClient::unix_of(folder.socket(), hand).with_token(&SecretString::from(token)))
         };
         self.client.get_or_try_init(open).await
     }

@@ -11,11 +11,22 @@
 //! # Not here
 //! What a sandbox sees, and how it is started ([`launch`](crate::launch)).
 
-mod cgroup;
+mod delegation;
 mod delete;
+mod discard;
+mod disk;
+mod groups;
 mod hand;
+mod hierarchies;
 mod processes;
 mod provider;
+mod signals;
+mod standby;
 mod start;
+mod succession;
+mod unreadable;
+mod usage;
+mod wait;
 
+pub use hierarchies::Cgroups;
 pub use provider::{LocalProvider, Options, SetupError};

@@ -10,14 +10,17 @@ use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use remuda_actors::ids::SandboxId;
 use remuda_actors::ports::{
-    Capabilities, Hand, OwnerId, ProviderError, Sandbox, SandboxProvider, SandboxSpec, Standby,
+    Capabilities, Hand, OwnerId, ProviderError, Sandbox, SandboxProvider, SandboxSpec, Standby, Usage,
 };
-use rustix::process::Signal;
+use tokio::sync::Semaphore;
 
-use super::cgroup::{Groups, Hierarchies};
+use super::discard;
 use super::hand::LocalHand;
-use super::processes::signal_below;
-use crate::launch::{Folder, Isolation, Limits, Network, Spec, locked_by};
+use super::hierarchies::{Cgroups, Hierarchies};
+use super::processes::is_dead;
+use super::unreadable::Unreadable;
+use super::usage::AT_ONCE;
+use crate::launch::{Folder, Isolation, Keeper, Limits, Network, Spec, keeper};
 
 /// Characters of a sandbox's id that its folder's name keeps; a leading dot is not among them, and neither is
 /// anything that means something to a file system.
@@ -92,6 +95,9 @@ pub struct LocalProvider {
     pub(super) hierarchies: Hierarchies,
     /// Held while an id of the host is chosen and the sandbox that gets it is written down.
     pub(super) choosing: tokio::sync::Mutex<()>,
+    /// Bounds how many sandboxes are measured at once.
+    pub(super) measuring: Arc<Semaphore>,
+    unreadable: Arc<Unreadable>,
 }
 
 impl LocalProvider {
@@ -100,36 +106,52 @@ impl LocalProvider {
     /// # Errors
     /// [`SetupError`] if the folder cannot be used.
     pub fn new(options: Options) -> Result<Self, SetupError> {
+        Self::with_cgroups(options, Cgroups::Any)
+    }
+
+    /// The same, with a say in which control groups new sandboxes are put in. The others it leaves alone.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the folder cannot be used.
+    pub fn with_cgroups(options: Options, cgroups: Cgroups) -> Result<Self, SetupError> {
         let prepare = || {
             fs::DirBuilder::new().recursive(true).mode(0o711).create(&options.dir)?;
             // Each sandbox runs under an id of its own, which has to get to its folder, but to see no other.
             fs::set_permissions(&options.dir, fs::Permissions::from_mode(0o711))?;
-            // What a process that died was in the middle of making or removing.
             for unfinished in [super::start::NEW, super::delete::OLD] {
                 let unfinished = options.dir.join(unfinished);
-                if unfinished.exists() {
-                    super::delete::discard_all(&unfinished)?;
+                match fs::DirBuilder::new().mode(0o700).create(&unfinished) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    made => made?,
                 }
-                fs::DirBuilder::new().mode(0o700).create(&unfinished)?;
+                // What a process that died was in the middle of making or removing is in nobody's way.
+                if let Err(error) = discard::clear(&unfinished) {
+                    tracing::warn!(%error, folder = %unfinished.display(), "a removed sandbox's files are left");
+                }
             }
-            Ok(())
+            super::succession::undo_all(&options.dir)
         };
         prepare().map_err(|source| SetupError::Folder { path: options.dir.clone(), source })?;
         SetupError::check_reachable(&options)?;
-        let hierarchies = Hierarchies::find(options.owner.as_str());
+        let hierarchies = Hierarchies::find(options.owner.as_str(), cgroups);
         tracing::debug!(cgroups = hierarchies.describe(), "local sandboxes are set up");
-        Ok(Self { options, hierarchies, choosing: tokio::sync::Mutex::new(()) })
+        let measuring = Arc::new(Semaphore::new(AT_ONCE));
+        Ok(Self {
+            options,
+            hierarchies,
+            choosing: tokio::sync::Mutex::default(),
+            measuring,
+            unreadable: Arc::default(),
+        })
     }
 
     /// The folder of a sandbox.
     pub(super) fn folder(&self, id: &SandboxId) -> Result<PathBuf, ProviderError> {
-        let name = utf8_percent_encode(id.as_str(), NAME).to_string();
-        if name.is_empty() || name.len() > MAX_NAME || name.starts_with('.') {
-            let what =
-                format!("`{id}` cannot name a sandbox: expected 1 to {MAX_NAME} bytes without a leading dot");
-            return Err(ProviderError::Refused { what });
-        }
-        Ok(self.options.dir.join(name))
+        folder_of(&self.options.dir, id).ok_or_else(|| ProviderError::Refused {
+            what: format!(
+                "`{id}` cannot name a sandbox: expected 1 to {MAX_NAME} bytes without a leading dot"
+            ),
+        })
     }
 
     /// What is written about a sandbox; none if it has no folder.
@@ -138,19 +160,41 @@ impl LocalProvider {
             Ok(text) => serde_json::from_slice(&text)
                 .map(Some)
                 .map_err(|error| unavailable("read what is written about a sandbox", io::Error::from(error))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // What is not even a folder is no sandbox.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
             Err(error) => Err(unavailable("read what is written about a sandbox", error)),
         }
     }
 
-    /// A sandbox that lives.
-    fn alive(&self, id: &SandboxId) -> Result<Option<(Spec, u32)>, ProviderError> {
+    /// A sandbox that lives: its launcher does, so does process 1, and that has come so far as to listen.
+    pub(super) fn alive(&self, id: &SandboxId) -> Result<(Spec, Keeper), ProviderError> {
         let folder = self.folder(id)?;
-        let Some(spec) = Self::read(&folder)? else { return Ok(None) };
-        let launcher =
-            locked_by(Folder(&folder)).map_err(|error| unavailable("look at a sandbox's lock", error))?;
-        Ok(launcher.map(|launcher| (spec, launcher)))
+        let missing = || ProviderError::NotFound { id: id.clone() };
+        let spec = Self::read_if_kept(&folder)?.ok_or_else(missing)?;
+        let keeper = keeper(Folder(&folder));
+        let keeper = keeper.map_err(|error| unavailable("look at a sandbox's lock", error))?;
+        // A frozen launcher does not notice that process 1 was killed.
+        let living = keeper.filter(|keeper| {
+            keeper.first.is_some_and(|first| !is_dead(first)) && Folder(&folder).socket().exists()
+        });
+        living.map(|keeper| (spec, keeper)).ok_or_else(missing)
     }
+}
+
+/// The folder of a sandbox; none if that cannot have one.
+pub(super) fn folder_of(dir: &Path, id: &SandboxId) -> Option<PathBuf> {
+    let name = utf8_percent_encode(id.as_str(), NAME).to_string();
+    let is_usable = !name.is_empty() && name.len() <= MAX_NAME && !name.starts_with('.');
+    is_usable.then(|| dir.join(name))
+}
+
+/// Every sandbox's folder in the provider's.
+pub(super) fn folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_sandbox = |entry: &fs::DirEntry| !entry.file_name().as_encoded_bytes().starts_with(b".");
+    let entries = fs::read_dir(dir)?.filter(|entry| entry.as_ref().map_or(true, is_sandbox));
+    entries.map(|entry| Ok(entry?.path())).collect()
 }
 
 pub(super) fn unavailable(what: &str, source: io::Error) -> ProviderError {
@@ -175,35 +219,43 @@ impl SandboxProvider for LocalProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { standby: Standby::Memory }
+        Capabilities { standby: Standby::Memory, keeps_files: true }
     }
 
     async fn create(&self, spec: &SandboxSpec) -> Result<Sandbox, ProviderError> {
+        if let Some(image) = &spec.image {
+            let what = format!("local sandboxes have no images, so `{image}` cannot be had: name none");
+            return Err(ProviderError::Refused { what });
+        }
         self.start(spec).await.map(describe)
     }
 
     async fn find(&self, id: &SandboxId) -> Result<Option<Sandbox>, ProviderError> {
-        Ok(self.alive(id)?.map(|(spec, _)| describe(spec)))
+        match self.alive(id) {
+            Ok((spec, _)) => Ok(Some(describe(spec))),
+            Err(ProviderError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn list(&self, owner: &OwnerId) -> Result<Vec<Sandbox>, ProviderError> {
-        let listing = || -> Result<Vec<Sandbox>, ProviderError> {
-            let failed = |error| unavailable("list the sandboxes' folders", error);
+        let (dir, owner) = (self.options.dir.clone(), owner.clone());
+        let (ours, unreadable) = (self.options.owner.clone(), Arc::clone(&self.unreadable));
+        let failed = |error| unavailable("list the sandboxes' folders", error);
+        let listing = tokio::task::spawn_blocking(move || -> Result<Vec<Sandbox>, ProviderError> {
             let mut sandboxes = Vec::new();
-            for entry in fs::read_dir(&self.options.dir).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                    continue;
-                }
+            for folder in folders(&dir).map_err(failed)? {
                 // One that went while we looked is not there.
-                if let Some(spec) = Self::read(&entry.path())?.filter(|spec| spec.owner == *owner) {
-                    sandboxes.push(describe(spec));
-                }
+                let found = match Self::read(&folder) {
+                    Ok(spec) => spec.map(describe),
+                    Err(error) => unreadable.found(&dir, &folder, &ours, &error),
+                };
+                sandboxes.extend(found.filter(|sandbox| sandbox.owner == owner));
             }
             sandboxes.sort_by(|a, b| a.id.cmp(&b.id));
             Ok(sandboxes)
-        };
-        listing()
+        });
+        listing.await.unwrap_or_else(|error| Err(failed(io::Error::other(error))))
     }
 
     fn hand(&self, id: &SandboxId) -> Arc<dyn Hand> {
@@ -211,25 +263,15 @@ impl SandboxProvider for LocalProvider {
     }
 
     async fn standby(&self, id: &SandboxId) -> Result<(), ProviderError> {
-        let Some((spec, launcher)) = self.alive(id)? else {
-            return Err(ProviderError::NotFound { id: id.clone() });
-        };
-        let frozen = Groups::of(&spec.cgroups).freeze().await;
-        if !frozen.map_err(|error| unavailable("freeze the sandbox", error))? {
-            signal_below(launcher, Signal::STOP);
-        }
-        Ok(())
+        self.freeze(id).await
     }
 
     async fn resume(&self, id: &SandboxId) -> Result<(), ProviderError> {
-        let Some((spec, launcher)) = self.alive(id)? else {
-            return Err(ProviderError::NotFound { id: id.clone() });
-        };
-        let thawed = Groups::of(&spec.cgroups).thaw();
-        if !thawed.map_err(|error| unavailable("thaw the sandbox", error))? {
-            signal_below(launcher, Signal::CONT);
-        }
-        Ok(())
+        self.thaw(id).await
+    }
+
+    async fn usage(&self, id: &SandboxId) -> Result<Usage, ProviderError> {
+        self.measure(id).await
     }
 
     async fn delete(&self, id: &SandboxId) -> Result<(), ProviderError> {

@@ -1,10 +1,11 @@
 //! Starting a sandbox: its folder, its groups, its launcher.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::SystemTime;
@@ -14,9 +15,9 @@ use remuda_actors::ports::{ProviderError, SandboxSpec};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{ChildStdout, Command};
 
-use super::cgroup::Groups;
-use super::provider::{LocalProvider, unavailable};
-use crate::launch::{Folder, Refusal, RefusalKind, Spec, locked_by};
+use super::provider::{LocalProvider, folders, unavailable};
+use super::succession::Predecessor;
+use crate::launch::{Folder, Refusal, RefusalKind, Spec};
 
 /// Where folders are made before they get their name.
 pub(super) const NEW: &str = ".new";
@@ -34,33 +35,54 @@ const MAX_LINE: u64 = 64 << 10;
 /// Longest part of a sandbox's log that goes into an error, in characters.
 const MAX_LOG: usize = 500;
 
+/// What becomes of the files of a sandbox whose folder is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Files {
+    /// There are none yet.
+    New,
+    /// They are moved there later.
+    Later,
+}
+
 impl LocalProvider {
     /// Makes the sandbox and waits until its hand answers.
     pub(super) async fn start(&self, wanted: &SandboxSpec) -> Result<Spec, ProviderError> {
         let folder = self.folder(&wanted.id)?;
-        let spec = self.reserve(&folder, wanted).await?;
-        let started = self.launch(&folder).await;
+        self.vacate(&folder, wanted).await?;
+        let old = self.predecessor(wanted).await?;
+        let spec = self.reserve(&folder, wanted, old.as_ref()).await?;
+        let started = match old.as_ref().filter(|old| old.has_files()).map(|old| old.hand_over(&folder)) {
+            None | Some(Ok(())) => self.launch(&folder).await,
+            Some(failed) => failed,
+        };
         if let Err(error) = started {
             // Whatever of it runs goes with it. Should we die here, the next listing shows it.
             let _ = self.remove(&wanted.id).await;
             return Err(error);
         }
+        if let Some(Predecessor { folder, dead, .. }) = old
+            && let Err(error) = self.discard(folder, dead).await
+        {
+            // The new one lives and has the files; the remains are listed until they are deleted.
+            tracing::warn!(error = %error, "the remains of an old sandbox are left");
+        }
         Ok(spec)
     }
 
-    /// Makes the folder under its name, with everything in it.
-    async fn reserve(&self, folder: &Path, wanted: &SandboxSpec) -> Result<Spec, ProviderError> {
-        if Self::read(folder)?.is_some() {
-            let locked =
-                locked_by(Folder(folder)).map_err(|error| unavailable("look at a sandbox's lock", error))?;
-            if locked.is_some() {
-                return Err(ProviderError::AlreadyExists { id: wanted.id.clone() });
-            }
-            // Dead, so the name is free.
-            self.remove(&wanted.id).await?;
-        }
+    /// Makes the folder under its name, with everything in it but what it takes over.
+    async fn reserve(
+        &self,
+        folder: &Path,
+        wanted: &SandboxSpec,
+        old: Option<&Predecessor>,
+    ) -> Result<Spec, ProviderError> {
+        let heir_of = old.filter(|old| old.has_files());
         let _choosing = self.choosing.lock().await;
-        let run_as = if rustix::process::geteuid().is_root() { Some(self.free_id()?) } else { None };
+        let run_as = match heir_of {
+            Some(old) => old.run_as,
+            None if rustix::process::geteuid().is_root() => Some(self.free_id()?),
+            None => None,
+        };
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let groups = self
             .hierarchies
@@ -76,9 +98,11 @@ impl LocalProvider {
             limits: self.options.limits.clone(),
             run_as,
             cgroups: groups.paths(),
+            files_of: wanted.files_of.clone(),
         };
-        if let Err(error) = self.furnish(folder, &spec) {
-            Groups::of(&spec.cgroups).remove().await;
+        let files = if heir_of.is_some() { Files::Later } else { Files::New };
+        if let Err(error) = self.furnish(folder, &spec, files) {
+            groups.remove().await;
             return Err(match error.kind() {
                 io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
                     ProviderError::AlreadyExists { id: wanted.id.clone() }
@@ -91,12 +115,11 @@ impl LocalProvider {
 
     /// An id that no other sandbox of this host's has.
     fn free_id(&self) -> Result<u32, ProviderError> {
-        let failed = |error| unavailable("list the sandboxes' folders", error);
-        let mut taken = BTreeSet::new();
-        for entry in fs::read_dir(&self.options.dir).map_err(failed)? {
-            let spec = Self::read(&entry.map_err(failed)?.path())?;
-            taken.extend(spec.and_then(|spec| spec.run_as));
-        }
+        let folders = folders(&self.options.dir);
+        let folders = folders.map_err(|error| unavailable("list the sandboxes' folders", error))?;
+        // Each has something that is its own from the beginning to the end.
+        let owner = |folder: PathBuf| fs::symlink_metadata(Folder(&folder).run()).ok().map(|run| run.uid());
+        let taken: BTreeSet<u32> = folders.into_iter().filter_map(owner).collect();
         // Others may make sandboxes elsewhere on this host: a random start makes meeting them unlikely.
         let start = rand::rng().random_range(0..IDS);
         let mut ids = (0..IDS).map(|n| FIRST_ID + (start + n) % IDS);
@@ -106,21 +129,29 @@ impl LocalProvider {
     }
 
     /// Fills a folder and gives it its name, in one step.
-    fn furnish(&self, folder: &Path, spec: &Spec) -> io::Result<()> {
+    pub(super) fn furnish(&self, folder: &Path, spec: &Spec, files: Files) -> io::Result<()> {
         let new = tempfile::Builder::new().prefix("").tempdir_in(self.options.dir.join(NEW))?;
         let here = Folder(new.path());
-        fs::write(here.spec(), serde_json::to_vec_pretty(spec)?)?;
+        let mut written = File::create_new(here.spec())?;
+        written.write_all(&serde_json::to_vec_pretty(spec)?)?;
+        // A folder that has its name has this too, even after a power cut.
+        written.sync_all()?;
         let token = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(here.token())?;
-        io::Write::write_all(&mut &token, token_text().as_bytes())?;
-        for own in [here.workspace(), here.memory(), here.tmp(), here.run()] {
+        (&token).write_all(token_text().as_bytes())?;
+        let mut own = vec![here.run()];
+        if files == Files::New {
+            fs::create_dir(here.files())?;
+            let_pass(&here.files())?;
+            own.extend([here.workspace(), here.memory(), here.tmp()]);
+        }
+        for own in own {
             fs::DirBuilder::new().mode(0o700).create(&own)?;
             if let Some(id) = spec.run_as {
                 chown(&own, Some(id), Some(id))?;
             }
         }
         fs::create_dir(here.root())?;
-        // The sandbox's own id passes through, and sees nothing but what is its own.
-        fs::set_permissions(new.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+        let_pass(new.path())?;
         fs::rename(new.path(), folder)?;
         // It has its name now, and is not temporary any more.
         drop(new.keep());
@@ -134,7 +165,9 @@ impl LocalProvider {
             fs::OpenOptions::new().create(true).append(true).open(Folder(folder).log()).map_err(failed)?;
         let mut launcher = Command::new(&self.options.program)
             .args(&self.options.arguments)
-            .args([OsStr::new("launch"), folder.as_os_str()])
+            // Where it starts is what it is for, even if the folder loses its name to another's before that.
+            .current_dir(folder)
+            .args(["launch", "."])
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -158,6 +191,11 @@ impl LocalProvider {
             Err(_) => unavailable("start the sandbox", io::Error::other(last_words(&Folder(folder).log()))),
         })
     }
+}
+
+/// Lets the sandbox's own id pass through a folder, and see nothing but what is its own.
+fn let_pass(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o711))
 }
 
 async fn word(stdout: ChildStdout) -> io::Result<String> {

@@ -1,8 +1,10 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::sandbox::idle::Jobs;
 
 struct Bench {
     lifecycle: Lifecycle,
@@ -11,7 +13,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { lifecycle: Lifecycle::create(&mut Vec::new()), policy: Policy::default() }
+        Self { lifecycle: Lifecycle::create(&mut Vec::new()), policy: policy() }
     }
 
     fn ready() -> Self {
@@ -34,12 +36,20 @@ impl Bench {
     }
 
     fn call(&mut self, id: &str) -> Vec<String> {
-        self.step(Event::Call { call: id.into(), started: false })
+        self.step(Event::Call(Call { id: id.into(), started: false, rerun: false }))
     }
 
     fn state(&self) -> &'static str {
         self.lifecycle.name()
     }
+}
+
+fn policy() -> Policy {
+    Policy { background: Background::Freeze, call_attempts: 8, ..Policy::default() }
+}
+
+fn started(id: &str) -> Event {
+    Event::Call(Call { id: id.into(), started: true, rerun: false })
 }
 
 fn brief(effect: &Effect) -> String {
@@ -58,6 +68,10 @@ fn brief(effect: &Effect) -> String {
             Undone::Lost(_) => format!("{call} lost"),
         },
         Effect::ArmIdle { number, .. } => format!("idle {number}"),
+        Effect::Inspect { number } => format!("inspect {number}"),
+        Effect::Unpark { instance } => format!("unpark {instance}"),
+        Effect::ArmPart { .. } => "part".to_owned(),
+        Effect::Shelve => "shelve".to_owned(),
         Effect::Standby => "standby".to_owned(),
         Effect::Resume => "resume".to_owned(),
         Effect::Delete => "delete".to_owned(),
@@ -121,7 +135,7 @@ fn a_create_that_got_no_answer_is_looked_up_before_it_is_repeated() {
 
 #[test]
 fn each_call_after_a_failed_round_starts_another_until_the_session_is_given_up() {
-    let mut bench = Bench { policy: Policy { create_attempts: 1, ..Policy::default() }, ..Bench::new() };
+    let mut bench = Bench { policy: Policy { create_attempts: 1, ..policy() }, ..Bench::new() };
     assert_eq!(bench.step(create_failed(FaultClass::Transient)), ["unavailable"]);
     for id in ["a", "b"] {
         assert_eq!(bench.call(id), ["create 1"]);
@@ -253,24 +267,25 @@ fn an_adopted_sandbox_is_looked_up_and_its_calls_are_attached_to() {
     let mut effects = Vec::new();
     let lifecycle = Lifecycle::adopt(3, &mut effects);
     assert_eq!(effects, [Effect::LookUp { instance: 3 }]);
-    let mut bench = Bench { lifecycle, policy: Policy::default() };
-    bench.step(Event::Call { call: "a".into(), started: true });
+    let mut bench = Bench { lifecycle, policy: policy() };
+    bench.step(started("a"));
     bench.step(Event::Cancel { call: "a".into(), why: Cancellation::Interrupted });
-    assert_eq!(bench.step(Event::LookedUp { present: true }), ["run a", "cancel a 1"]);
+    assert_eq!(bench.step(Event::LookedUp { present: true }), ["resume"], "it may stand by");
+    assert_eq!(bench.step(Event::Resumed), ["run a", "cancel a 1"]);
 }
 
 #[test]
 fn calls_of_a_sandbox_that_cannot_be_adopted_are_unknown_and_others_get_a_new_one() {
     let lifecycle = Lifecycle::adopt(3, &mut Vec::new());
-    let mut bench = Bench { lifecycle, policy: Policy::default() };
-    bench.step(Event::Call { call: "a".into(), started: true });
+    let mut bench = Bench { lifecycle, policy: policy() };
+    bench.step(started("a"));
     bench.call("b");
     assert_eq!(bench.step(Event::LookedUp { present: false }), ["a lost", "create 4"]);
     // One that is told late fares the same.
     let lifecycle = Lifecycle::adopt(3, &mut Vec::new());
-    let mut bench = Bench { lifecycle, policy: Policy::default() };
+    let mut bench = Bench { lifecycle, policy: policy() };
     bench.step(Event::LookedUp { present: false });
-    assert_eq!(bench.step(Event::Call { call: "a".into(), started: true }), ["a lost"]);
+    assert_eq!(bench.step(started("a")), ["a lost"]);
 }
 
 #[test]
@@ -278,7 +293,7 @@ fn a_stop_while_creating_waits_for_the_create_and_deletes_whatever_came_of_it() 
     for event in [Event::Created, create_failed(FaultClass::Ambiguous), create_failed(FaultClass::Transient)]
     {
         let mut bench = Bench::new();
-        assert!(bench.step(Event::StopRequested).is_empty());
+        assert!(bench.step(Event::Released(Release::Delete)).is_empty());
         assert_eq!(bench.state(), "abandoning");
         assert_eq!(bench.call("late"), ["late cancelled"]);
         assert_eq!(bench.step(event), ["delete"]);
@@ -289,7 +304,7 @@ fn a_stop_while_creating_waits_for_the_create_and_deletes_whatever_came_of_it() 
 #[test]
 fn a_delete_is_repeated_and_then_reported_as_leaked() {
     let mut bench = Bench::ready();
-    assert_eq!(bench.step(Event::StopRequested), ["delete"]);
+    assert_eq!(bench.step(Event::Released(Release::Delete)), ["delete"]);
     for attempt in 1..=4 {
         let failed = Event::DeleteFailed(fault(FaultClass::Transient));
         assert_eq!(bench.step(failed), [format!("retry after {attempt}")]);
@@ -305,12 +320,184 @@ fn an_answer_to_what_was_never_asked_is_illegal() {
     assert_eq!(illegal.to_string(), "the sandbox machine cannot take `created` while ready");
 }
 
+#[test]
+fn jobs_hold_a_sandbox_as_their_policy_says() {
+    let busy = Jobs::Some { permille: 51 };
+    let quiet = Jobs::Some { permille: 50 };
+    for (background, jobs, held) in [
+        (Background::Hold, quiet, true),
+        (Background::Hold, Jobs::None, false),
+        (Background::HoldWhileBusy, busy, true),
+        (Background::HoldWhileBusy, quiet, false),
+        (Background::HoldWhileBusy, Jobs::None, false),
+        (Background::HoldWhileBusy, Jobs::Unknown, true),
+    ] {
+        let mut bench = Bench { policy: Policy { background, ..policy() }, ..Bench::new() };
+        assert_eq!(bench.step(Event::Created), ["idle 1"]);
+        assert_eq!(bench.step(Event::IdleDue { number: 1 }), ["inspect 1"]);
+        let next = if held { "idle 1" } else { "standby" };
+        assert_eq!(bench.step(Event::Inspected { number: 1, jobs }), [next], "{background:?} {jobs:?}");
+    }
+}
+
+#[test]
+fn a_busy_sandbox_is_not_held_for_ever_and_a_call_begins_its_time_anew() {
+    let mut bench = Bench { policy: Policy::default(), ..Bench::new() };
+    bench.step(Event::Created);
+    let hold = |bench: &mut Bench, number| {
+        let mut looks = 0;
+        loop {
+            assert_eq!(bench.step(Event::IdleDue { number }), [format!("inspect {number}")]);
+            looks += 1;
+            let jobs = Jobs::Some { permille: 1000 };
+            if bench.step(Event::Inspected { number, jobs }) == ["standby"] {
+                return Duration::from_secs(16) * (looks - 1);
+            }
+        }
+    };
+    let first = hold(&mut bench, 1);
+    assert!((595..620).contains(&first.as_secs()), "{first:?}");
+    bench.step(Event::StoodBy);
+    bench.call("a");
+    bench.step(Event::Resumed);
+    assert_eq!(bench.step(Event::Answered { call: "a".into() }), ["idle 3"]);
+    assert_eq!(hold(&mut bench, 3), first);
+}
+
+#[test]
+fn a_call_that_comes_while_jobs_are_looked_at_wins() {
+    let mut bench = Bench { policy: Policy::default(), ..Bench::new() };
+    bench.step(Event::Created);
+    bench.step(Event::IdleDue { number: 1 });
+    assert_eq!(bench.call("a"), ["run a"]);
+    assert!(bench.step(Event::Inspected { number: 1, jobs: Jobs::None }).is_empty());
+    assert_eq!(bench.state(), "busy");
+}
+
+#[test]
+fn a_call_that_is_likely_to_come_wakes_a_sandbox_ahead() {
+    let mut bench = Bench::frozen();
+    assert_eq!(bench.step(Event::Expected), ["resume"]);
+    assert!(bench.step(Event::Expected).is_empty());
+    assert_eq!(bench.step(Event::Resumed), ["idle 2"], "and if none comes it is frozen again");
+    let mut bench = Bench { policy: Policy { thaw_early: false, ..policy() }, ..Bench::frozen() };
+    assert!(bench.step(Event::Expected).is_empty());
+}
+
+#[test]
+fn what_only_looks_is_run_again_in_the_next_sandbox() {
+    let mut bench = Bench::ready();
+    bench.call("write");
+    bench.step(Event::Call(Call { id: "read".into(), started: false, rerun: true }));
+    bench.step(call_failed("read", FaultClass::Transient));
+    let gone = Event::Probed { call: "read".into(), present: false };
+    assert_eq!(bench.step(gone), ["write lost", "create 2"]);
+    assert_eq!(bench.step(Event::Created), ["run read"]);
+}
+
+#[test]
+fn a_sandbox_whose_files_are_wanted_is_not_deleted_before_the_next_one_has_them() {
+    let mut bench =
+        Bench { policy: Policy { keep_files: true, call_attempts: 1, ..policy() }, ..Bench::ready() };
+    bench.call("a");
+    assert_eq!(bench.step(call_failed("a", FaultClass::Ambiguous)), ["a lost"]);
+    assert_eq!(bench.call("b"), ["create 2"]);
+    bench.step(Event::Created);
+    assert_eq!(bench.step(Event::Released(Release::Delete)), ["delete"]);
+}
+
+#[test]
+fn a_session_that_may_come_back_has_its_sandbox_parked() {
+    let mut bench = Bench::ready();
+    bench.call("a");
+    assert_eq!(bench.step(Event::Released(Release::Park)), ["cancel a 1", "part"]);
+    assert_eq!(bench.call("late"), ["late cancelled"]);
+    assert_eq!(bench.step(Event::Answered { call: "a".into() }), ["standby"]);
+    assert_eq!(bench.step(Event::StoodBy), ["shelve"]);
+    assert_eq!(bench.step(Event::Shelved), ["gone"]);
+    assert_eq!(bench.state(), "parked");
+
+    let mut bench = Bench::frozen();
+    assert_eq!(bench.step(Event::Released(Release::Park)), ["shelve"]);
+
+    let mut bench = Bench::ready();
+    bench.step(Event::IdleDue { number: 1 });
+    assert!(bench.step(Event::Released(Release::Park)).is_empty());
+    assert_eq!(bench.step(Event::StoodBy), ["shelve"]);
+
+    let lifecycle = Lifecycle::adopt(3, &mut Vec::new());
+    let mut bench = Bench { lifecycle, policy: policy() };
+    assert_eq!(bench.step(Event::Released(Release::Park)), ["standby"]);
+}
+
+#[test]
+fn what_cannot_be_parked_is_deleted() {
+    let mut bench = Bench::ready();
+    bench.call("a");
+    bench.step(Event::Released(Release::Park));
+    assert_eq!(bench.step(Event::PartDue), ["delete"], "its call does not end");
+    for (event, after) in [
+        (Event::StandbyFailed(fault(FaultClass::Ambiguous)), None),
+        (Event::StoodBy, Some(Event::ShelveFailed(fault(FaultClass::Transient)))),
+    ] {
+        let mut bench = Bench::ready();
+        bench.step(Event::Released(Release::Park));
+        let mut last = bench.step(event);
+        if let Some(event) = after {
+            last = bench.step(event);
+        }
+        assert_eq!(last, ["delete"]);
+        assert_eq!(bench.step(Event::Deleted), ["gone"]);
+    }
+}
+
+#[test]
+fn a_sandbox_is_handed_over_with_what_runs_in_it() {
+    let mut bench = Bench::ready();
+    bench.call("a");
+    assert_eq!(bench.step(Event::Released(Release::HandOver)), ["shelve"]);
+    assert_eq!(bench.step(Event::Shelved), ["gone"]);
+}
+
+#[test]
+fn a_sandbox_that_is_left_is_frozen_only_if_nothing_runs() {
+    let mut bench = Bench::ready();
+    assert_eq!(bench.step(Event::Released(Release::Leave)), ["standby"]);
+    assert_eq!(bench.step(Event::StandbyFailed(fault(FaultClass::Transient))), ["gone"]);
+    assert_eq!(bench.state(), "left");
+    let mut bench = Bench::ready();
+    bench.call("a");
+    assert_eq!(bench.step(Event::Released(Release::Leave)), ["gone"]);
+    assert_eq!(bench.state(), "left");
+}
+
+#[test]
+fn a_parked_sandbox_sleeps_on_until_a_call_comes() {
+    let mut effects = Vec::new();
+    let lifecycle = Lifecycle::unpark(2, &mut effects);
+    assert_eq!(effects, [Effect::Unpark { instance: 2 }]);
+    let mut bench = Bench { lifecycle, policy: policy() };
+    assert!(bench.step(Event::LookedUp { present: true }).is_empty());
+    assert_eq!(bench.state(), "standby");
+    assert_eq!(bench.call("a"), ["resume"]);
+
+    let mut bench = Bench { lifecycle: Lifecycle::unpark(2, &mut Vec::new()), policy: policy() };
+    bench.call("a");
+    assert_eq!(bench.step(Event::LookUpFailed(fault(FaultClass::Transient))), ["retry after 1"]);
+    assert_eq!(bench.step(Event::RetryDue { attempt: 1 }), ["unpark 2"]);
+    assert_eq!(bench.step(Event::LookedUp { present: true }), ["resume"]);
+
+    let mut bench = Bench { lifecycle: Lifecycle::unpark(2, &mut Vec::new()), policy: policy() };
+    bench.call("a");
+    assert_eq!(bench.step(Event::LookedUp { present: false }), ["create 3"], "it is gone");
+}
+
 /// What a provider holds, as far as the machine could make it hold something.
 #[derive(Debug, Default)]
 struct World {
     exists: Option<u32>,
     asked: Option<Effect>,
-    created: BTreeSet<u32>,
+    shelved: bool,
 }
 
 proptest! {
@@ -320,23 +507,34 @@ proptest! {
     #[test]
     fn property_nothing_is_leaked_run_twice_or_left_unanswered(
         choices in prop::collection::vec((0u8..12, any::<bool>()), 1..150),
+        start in 0u8..3,
+        release in prop::sample::select(vec![Release::Delete, Release::Park, Release::HandOver, Release::Leave]),
+        keep_files in any::<bool>(),
     ) {
-        let policy = Policy::default();
+        let policy = Policy { keep_files, ..Policy::default() };
         let mut effects = Vec::new();
-        let mut lifecycle = Lifecycle::create(&mut effects);
-        let mut world = World::default();
+        let exists = (start > 0).then_some(1);
+        let mut lifecycle = match start {
+            0 => Lifecycle::create(&mut effects),
+            1 => Lifecycle::adopt(1, &mut effects),
+            _ => Lifecycle::unpark(1, &mut effects),
+        };
+        let mut world = World { exists, ..World::default() };
         let mut armed: Option<u32> = None;
         let mut due: Vec<Event> = Vec::new();
         let mut given: BTreeMap<CallId, u32> = BTreeMap::new();
+        let mut reruns = BTreeSet::new();
         let (mut with_hand, mut open) = (BTreeSet::new(), BTreeSet::new());
         let (mut calls, mut stopped) = (0, false);
         // After the random part: stop, and let everything that is asked for happen.
-        let rest = std::iter::once((11, false)).chain(std::iter::repeat_n((0, false), 40));
+        let rest = std::iter::once((11, false)).chain([(0, false), (4, false)].repeat(40));
         for (choice, flag) in choices.into_iter().chain(rest) {
             for effect in std::mem::take(&mut effects) {
                 match &effect {
                     Effect::Create { .. }
                     | Effect::LookUp { .. }
+                    | Effect::Unpark { .. }
+                    | Effect::Shelve
                     | Effect::Delete
                     | Effect::Standby
                     | Effect::Resume => {
@@ -344,7 +542,7 @@ proptest! {
                         let free = match &world.asked {
                             None => true,
                             Some(Effect::Create { .. } | Effect::Delete) => false,
-                            Some(_) => effect == Effect::Delete,
+                            Some(_) => matches!(effect, Effect::Delete | Effect::Standby),
                         };
                         prop_assert!(free, "{effect:?} beside {:?}", world.asked);
                         world.asked = Some(effect);
@@ -353,11 +551,12 @@ proptest! {
                     Effect::ArmRetry { attempt, .. } => armed = Some(*attempt),
                     Effect::Run { call } => {
                         let instance = lifecycle.instance();
-                        prop_assert_eq!(*given.entry(call.clone()).or_insert(instance), instance, "two instances");
+                        let first = *given.entry(call.clone()).or_insert(instance);
+                        prop_assert!(first == instance || reruns.contains(call), "two instances");
                         with_hand.insert(call.clone());
                     }
                     Effect::Undone { call, .. } => {
-                        prop_assert!(open.remove(call), "{call} was answered twice");
+                        prop_assert!(open.remove(call) || stopped, "{call} was answered twice");
                         with_hand.remove(call);
                     }
                     Effect::Probe { call } => {
@@ -368,7 +567,15 @@ proptest! {
                         due.push(Event::CallDue { call: call.clone(), attempt: *attempt });
                     }
                     Effect::ArmIdle { number, .. } => due.push(Event::IdleDue { number: *number }),
-                    Effect::Gone => prop_assert!(world.exists.is_none(), "gone with a sandbox left"),
+                    Effect::Inspect { number } => {
+                        due.push(Event::Inspected { number: *number, jobs: Jobs::None });
+                    }
+                    Effect::ArmPart { .. } => due.push(Event::PartDue),
+                    Effect::Gone => match lifecycle.state() {
+                        State::Gone => prop_assert!(world.exists.is_none(), "gone with a sandbox left"),
+                        State::Parked => prop_assert!(world.shelved, "parked and not on the shelf"),
+                        state => prop_assert_eq!(state, &State::Left),
+                    },
                     _ => {}
                 }
             }
@@ -386,7 +593,10 @@ proptest! {
                     calls += 1;
                     let call = CallId::from(format!("c{calls}"));
                     open.insert(call.clone());
-                    Event::Call { call, started: false }
+                    if flag {
+                        reruns.insert(call.clone());
+                    }
+                    Event::Call(Call { id: call, started: false, rerun: flag })
                 }
                 6 | 7 => match with_hand.pop_first() {
                     Some(call) if flag && world.exists.is_some() => {
@@ -402,13 +612,23 @@ proptest! {
                     Some(call) => Event::Cancel { call: call.clone(), why: Cancellation::Interrupted },
                     None => continue,
                 },
-                11 => { stopped = true; Event::StopRequested }
+                10 => Event::Expected,
+                11 => {
+                    if !std::mem::replace(&mut stopped, true) && release != Release::Leave {
+                        // Those that run were given up with the session.
+                        open.clear();
+                    }
+                    Event::Released(release)
+                }
                 _ => continue,
             };
             lifecycle.step(event, &policy, &mut effects).unwrap();
         }
-        prop_assert_eq!(lifecycle.state(), &State::Gone);
-        prop_assert_eq!(world.exists, None);
+        match lifecycle.state() {
+            State::Gone => prop_assert_eq!(world.exists, None),
+            State::Parked => prop_assert!(matches!(release, Release::Park | Release::HandOver)),
+            state => prop_assert_eq!((state, release), (&State::Left, Release::Leave)),
+        }
     }
 }
 
@@ -416,15 +636,21 @@ fn answer(world: &mut World, asked: &Effect, lose: bool) -> Event {
     match asked {
         Effect::Create { instance } => {
             world.exists = Some(*instance);
-            world.created.insert(*instance);
             if lose { create_failed(FaultClass::Ambiguous) } else { Event::Created }
         }
-        Effect::LookUp { .. } if lose => Event::LookUpFailed(fault(FaultClass::Transient)),
-        Effect::LookUp { .. } => Event::LookedUp { present: world.exists.is_some() },
+        Effect::LookUp { .. } | Effect::Unpark { .. } if lose => {
+            Event::LookUpFailed(fault(FaultClass::Transient))
+        }
+        Effect::LookUp { .. } | Effect::Unpark { .. } => Event::LookedUp { present: world.exists.is_some() },
         Effect::Standby if lose => Event::StandbyFailed(fault(FaultClass::Ambiguous)),
         Effect::Standby => Event::StoodBy,
         Effect::Resume if lose => Event::ResumeFailed(fault(FaultClass::Transient)),
         Effect::Resume => Event::Resumed,
+        Effect::Shelve if lose => Event::ShelveFailed(fault(FaultClass::Transient)),
+        Effect::Shelve => {
+            world.shelved = true;
+            Event::Shelved
+        }
         // A delete whose answer was lost has happened, so what is left at the end is what was never asked for.
         _ => {
             world.exists = None;

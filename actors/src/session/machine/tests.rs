@@ -6,6 +6,7 @@ use super::*;
 use crate::event;
 use crate::fault::{Fault, FaultClass};
 use crate::ports::{Heartbeat, ItemState};
+use crate::sandbox::signals::Release;
 use crate::session::end::Outcome;
 use crate::session::lease::{Effect as L, Event as LeaseEvent, Loss};
 use crate::session::signals::NotRun;
@@ -89,12 +90,15 @@ fn brief(effects: &[Effect]) -> Vec<String> {
             Effect::ArmStream { number, failures, .. } => format!("attach {number} after {failures}"),
             Effect::Detach => "detach".to_owned(),
             Effect::Provision => "provision".to_owned(),
-            Effect::Dispatch { call, .. } => format!("run {}", call.id),
+            Effect::Dispatch(call) => format!("run {}", call.id),
             Effect::Cancel { call, why } => format!("cancel {call} {why:?}"),
             Effect::Post(answer) => format!("post {}: {}", answer.call, answer.result.text()),
             Effect::ArmIdle { number, .. } => format!("idle {number}"),
             Effect::ArmSettle { .. } => "settle".to_owned(),
-            Effect::DeleteSandbox => "delete".to_owned(),
+            Effect::ReleaseSandbox(Release::Delete) => "delete".to_owned(),
+            Effect::ReleaseSandbox(how) => format!("{how:?}").to_lowercase(),
+            Effect::ExpectCall => "expect".to_owned(),
+            Effect::ArmSilence { .. } => return None,
             Effect::Done(end) => format!("done {:?}", end.outcome()),
             Effect::NotRun { call, why: NotRun::Unowned, .. } => format!("leave {call}"),
             other => format!("{other:?}"),
@@ -190,7 +194,7 @@ fn row_44_every_lost_stream_is_opened_again_later_each_time_until_an_event_comes
 fn a_stream_that_is_refused_ends_the_session() {
     let mut bench = Bench::active();
     let failed = Event::StreamFailed { number: 1, fault: fault(FaultClass::Fatal) };
-    assert_eq!(bench.step(failed), ["detach", "delete"]);
+    assert_eq!(bench.step(failed), ["detach", "park"]);
     assert_eq!(bench.step(Event::SandboxGone), ["stop"]);
     assert_eq!(bench.stopped(), ["done Rejected"]);
 }
@@ -218,7 +222,7 @@ fn row_26_heartbeats_go_on_until_the_sandbox_is_gone() {
 fn row_27_a_lost_lease_kills_what_runs_posts_nothing_and_stops_nothing() {
     let mut bench = Bench::active();
     bench.run("a");
-    assert_eq!(bench.lose(), ["detach", "delete"]);
+    assert_eq!(bench.lose(), ["detach", "park"]);
     assert!(bench.finished("a").is_empty());
     assert_eq!(bench.step(Event::SandboxGone), ["done Lost"]);
 }
@@ -228,7 +232,7 @@ fn a_lease_that_is_lost_while_a_session_ends_is_not_stopped_either() {
     let mut bench = Bench::active();
     bench.run("a");
     bench.beat(ItemState::Stopping);
-    assert_eq!(bench.lose(), ["delete"], "there is nothing left to settle");
+    assert_eq!(bench.lose(), ["park"], "there is nothing left to settle");
     assert_eq!(bench.step(Event::SandboxGone), ["done Lost"]);
 }
 
@@ -239,14 +243,14 @@ fn row_24_every_other_end_stops_the_item() {
     let ended = event::Event::Idle { reason: event::IdleReason::TurnEnded };
     assert_eq!(bench.live(ended), ["idle 1"]);
     assert!(bench.step(Event::IdleDue { number: 7 }).is_empty(), "an old clock does not count");
-    assert_eq!(bench.step(Event::IdleDue { number: 1 }), ["detach", "delete"]);
+    assert_eq!(bench.step(Event::IdleDue { number: 1 }), ["detach", "park"]);
     assert_eq!(bench.step(Event::SandboxGone), ["stop"]);
     assert_eq!(bench.stopped(), ["done Finished"]);
     // A heartbeat that is refused for good.
     let mut bench = Bench::active();
     bench.step(Event::Lease(LeaseEvent::BeatDue { number: 1 }));
     let refused = LeaseEvent::BeatFailed { number: 1, fault: fault(FaultClass::Fatal) };
-    assert_eq!(bench.step(Event::Lease(refused)), ["detach", "delete"]);
+    assert_eq!(bench.step(Event::Lease(refused)), ["detach", "park"]);
     assert_eq!(bench.step(Event::SandboxGone), ["stop"]);
     // A sandbox that cannot be had.
     let mut bench = Bench::active();
@@ -264,7 +268,7 @@ fn row_23_a_stop_request_cuts_what_runs_says_so_and_then_stops() {
     assert_eq!(bench.beat(ItemState::Stopping), ["detach", "cancel a StopAsked", said, "settle"]);
     assert_eq!(bench.finished("a"), ["post a: x"]);
     assert!(bench.step(Event::Posted { call: "a".into() }).is_empty());
-    assert_eq!(bench.step(Event::Posted { call: "b".into() }), ["delete"]);
+    assert_eq!(bench.step(Event::Posted { call: "b".into() }), ["park"]);
     assert_eq!(bench.step(Event::SandboxGone), ["stop"]);
     assert_eq!(bench.stopped(), ["done Stopped"]);
 }
@@ -274,7 +278,7 @@ fn settling_takes_only_so_long() {
     let mut bench = Bench::active();
     bench.run("a");
     bench.beat(ItemState::Stopping);
-    assert_eq!(bench.step(Event::SettleDue), ["delete"]);
+    assert_eq!(bench.step(Event::SettleDue), ["park"]);
 }
 
 #[test]
@@ -288,7 +292,7 @@ fn a_draining_session_finishes_its_turn_and_takes_no_other() {
     bench.finished("b");
     bench.step(Event::Posted { call: "b".into() });
     let ended = event::Event::Idle { reason: event::IdleReason::TurnEnded };
-    assert_eq!(bench.live(ended), ["idle 1", "detach", "delete"]);
+    assert_eq!(bench.live(ended), ["idle 1", "detach", "park"]);
     assert_eq!(bench.step(Event::SandboxGone), ["stop"]);
 }
 
@@ -298,7 +302,7 @@ fn a_session_that_is_handed_back_says_so_and_leaves_its_item_to_lapse() {
     bench.run("a");
     assert_eq!(bench.step(Event::HandBack), ["detach", "cancel a ShuttingDown", "settle"]);
     bench.finished("a");
-    assert_eq!(bench.step(Event::Posted { call: "a".into() }), ["delete"]);
+    assert_eq!(bench.step(Event::Posted { call: "a".into() }), ["park"]);
     assert_eq!(bench.step(Event::SandboxGone), ["done HandedBack"], "a stop would end it for everyone");
 }
 
@@ -307,7 +311,7 @@ fn an_item_is_handed_back_only_after_its_first_beat() {
     let mut bench = Bench::session();
     assert!(bench.step(Event::HandBack).is_empty());
     bench.step(Event::Lease(LeaseEvent::Acked));
-    assert_eq!(bench.beat(ItemState::Live), ["delete"]);
+    assert_eq!(bench.beat(ItemState::Live), ["park"]);
     assert_eq!(bench.step(Event::SandboxGone), ["done HandedBack"]);
 }
 
@@ -315,7 +319,7 @@ fn an_item_is_handed_back_only_after_its_first_beat() {
 fn row_12_a_session_that_came_back_under_another_item_lets_go_without_a_word() {
     let mut bench = Bench::active();
     bench.run("a");
-    assert_eq!(bench.step(Event::Supersede), ["detach", "delete"]);
+    assert_eq!(bench.step(Event::Supersede), ["detach", "handover"]);
     assert_eq!(bench.step(Event::SandboxGone), ["done Lost"]);
 }
 
@@ -323,7 +327,7 @@ fn row_12_a_session_that_came_back_under_another_item_lets_go_without_a_word() {
 fn an_item_that_could_not_be_acknowledged_is_not_ours_to_stop() {
     let mut bench = Bench::session();
     let refused = LeaseEvent::AckFailed(fault(FaultClass::Permanent));
-    assert_eq!(bench.step(Event::Lease(refused)), ["delete"]);
+    assert_eq!(bench.step(Event::Lease(refused)), ["park"]);
     assert_eq!(bench.step(Event::SandboxGone), ["done NotClaimed"]);
 }
 
@@ -348,7 +352,7 @@ fn a_successor_of_a_session_that_was_ending_goes_on_ending_it() {
         let inheritance = Inheritance { lease: Some(lease), end: Some(end), ..Inheritance::default() };
         let mut effects = Vec::new();
         let machine = Machine::start(Target::Session("sesn_1".into()), inheritance, &mut effects);
-        assert_eq!(brief(&effects).last().map(String::as_str), Some("delete"));
+        assert_eq!(brief(&effects).last().map(String::as_str), Some("park"));
         let mut bench = Bench { machine, policy: Policy::default(), beats: 0 };
         assert_eq!(bench.step(Event::SandboxGone), [after]);
     }
@@ -462,8 +466,8 @@ proptest! {
                     }
                     Effect::Lease(L::Keep { token: Some(_), .. }) => held = true,
                     Effect::Provision => { prop_assert!(held && !lost); sandbox = true; }
-                    Effect::DeleteSandbox => asked.sandbox = true,
-                    Effect::Dispatch { call, .. } => {
+                    Effect::ReleaseSandbox(_) => asked.sandbox = true,
+                    Effect::Dispatch(call) => {
                         prop_assert!(held && !lost, "ran without a lease");
                         asked.calls.push(call.id);
                     }

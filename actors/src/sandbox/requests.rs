@@ -1,0 +1,217 @@
+//! What is asked of the provider, the hand and the journal for one session's sandbox.
+//!
+//! Each request is a future that an actor's task awaits; each writes an intent down before it acts on it, and
+//! may be dropped at any await.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::idle::Jobs;
+use super::policy::{Background, Policy};
+use super::signals::Event;
+use crate::context::{Context, hand, provider};
+use crate::fault::{Fault, FaultClass};
+use crate::ids::{SandboxId, SessionId};
+use crate::ledger::Entry;
+use crate::ports::{
+    CallReply, CallRequest, Hand, Parked, ProviderError, Record, Sandbox, SandboxSpec, Shelved,
+};
+
+/// Whose sandbox it is about.
+pub(super) struct About {
+    pub(super) context: Arc<Context>,
+    pub(super) entry: Arc<Entry>,
+    pub(super) session: SessionId,
+}
+
+impl About {
+    fn within(&self) -> Duration {
+        self.context.settings.deadlines.provider
+    }
+
+    /// The present instance; there is one from the first intent on.
+    fn sandbox(&self) -> Result<SandboxId, Fault> {
+        let sandbox = self.entry.sandbox().map(|(_, sandbox)| sandbox);
+        sandbox.ok_or_else(|| Fault::new(FaultClass::Permanent, "no sandbox was ever intended"))
+    }
+
+    async fn intend(&self, instance: u32, sandbox: SandboxId) -> Result<(), Fault> {
+        self.context.record(&self.entry.item.id, Record::SandboxIntended { instance, sandbox }).await
+    }
+
+    /// Whether a sandbox of that name is one that we may use.
+    fn is_ours(&self, found: &Sandbox) -> bool {
+        found.owner == self.context.settings.owner
+            && found.session.as_ref().is_none_or(|session| *session == self.session)
+    }
+}
+
+/// Gets an instance: a blank one if there is one, else a new one, with the files of the instance before it.
+pub(super) async fn create(about: &About, instance: u32) -> Event {
+    // A blank one is tried once, and only for a session that has had no other: it brings no files along.
+    let is_first = about.entry.sandbox().is_none();
+    let made = if is_first && about.context.herd.give_blank(&about.entry, instance) {
+        wake(about, instance).await
+    } else {
+        make(about, instance).await
+    };
+    made.map_or_else(Event::CreateFailed, |()| Event::Created)
+}
+
+/// The name of a session's own sandbox.
+fn name(about: &About, instance: u32) -> SandboxId {
+    SandboxId::from(format!("{}.{instance}", about.session))
+}
+
+async fn make(about: &About, instance: u32) -> Result<(), Fault> {
+    let id = name(about, instance);
+    about.entry.intend_sandbox(instance, id.clone());
+    about.intend(instance, id.clone()).await?;
+    let keeps = about.context.ports.provider.capabilities().keeps_files;
+    let files_of = about.entry.previous_sandbox().filter(|_| keeps);
+    let (owner, session) = (about.context.settings.owner.clone(), Some(about.session.clone()));
+    let spec = SandboxSpec { id, owner, session, image: None, files_of };
+    let made = about.context.create(&spec).await;
+    made.map_err(|error| error.fault())?;
+    if spec.files_of.is_some() {
+        about.entry.forget_previous_sandbox();
+    }
+    Ok(())
+}
+
+/// Takes a blank sandbox into use. One that cannot be woken is nobody's once the next attempt has another
+/// name for its instance, and then the reaper's.
+async fn wake(about: &About, instance: u32) -> Result<(), Fault> {
+    let blank = about.sandbox()?;
+    about.intend(instance, blank.clone()).await?;
+    let woken = provider(about.within(), about.context.ports.provider.resume(&blank)).await;
+    woken.map_err(|error| Fault { class: FaultClass::Transient, ..error.fault() })
+}
+
+/// Finds out whether the present instance exists.
+pub(super) async fn look_up(about: &About) -> Event {
+    match find(about).await {
+        // Another's sandbox of that name is not ours to use.
+        Ok(found) => Event::LookedUp { present: found.is_some_and(|found| about.is_ours(&found)) },
+        Err(fault) => Event::LookUpFailed(fault),
+    }
+}
+
+/// Takes a parked sandbox off the journal's shelf, and finds out whether it exists.
+pub(super) async fn unpark(about: &About, instance: u32) -> Event {
+    let intended = match about.sandbox() {
+        Ok(sandbox) => about.intend(instance, sandbox).await,
+        Err(fault) => Err(fault),
+    };
+    match intended {
+        Ok(()) => look_up(about).await,
+        Err(fault) => Event::LookUpFailed(fault),
+    }
+}
+
+/// Whether the present instance exists, for all we know: a look-up that failed says nothing about what is there.
+pub(super) async fn is_present(about: &About) -> bool {
+    find(about).await.map_or(true, |found| found.is_some())
+}
+
+async fn find(about: &About) -> Result<Option<Sandbox>, Fault> {
+    let id = about.sandbox()?;
+    let found = provider(about.within(), about.context.ports.provider.find(&id)).await;
+    found.map_err(|error| error.fault())
+}
+
+pub(super) async fn standby(about: &About) -> Event {
+    let stood = async {
+        let id = about.sandbox()?;
+        let stood = provider(about.within(), about.context.ports.provider.standby(&id)).await;
+        stood.map_err(|error| error.fault())
+    };
+    stood.await.map_or_else(Event::StandbyFailed, |()| Event::StoodBy)
+}
+
+pub(super) async fn resume(about: &About) -> Event {
+    let resumed = async {
+        let id = about.sandbox()?;
+        let resumed = provider(about.within(), about.context.ports.provider.resume(&id)).await;
+        resumed.map_err(|error| error.fault())
+    };
+    resumed.await.map_or_else(Event::ResumeFailed, |()| Event::Resumed)
+}
+
+/// Puts the present instance on the shelf for its session. From then on it is not this work item's any more.
+pub(super) async fn shelve(about: &About, instance: u32) -> Event {
+    let shelved = async {
+        let sandbox = about.sandbox()?;
+        let usage = provider(about.within(), about.context.ports.provider.usage(&sandbox)).await;
+        let usage = usage.map_err(|error| error.fault())?;
+        let (disk_bytes, memory_bytes) = (usage.disk_bytes, usage.memory_bytes);
+        let parked = Parked { session: about.session.clone(), instance, disk_bytes, memory_bytes };
+        let shelved = Shelved { sandbox, parked: Some(parked) };
+        about.context.shelve(&shelved).await?;
+        about.context.herd.put(shelved, Instant::now());
+        about.entry.forget_sandbox();
+        Ok(())
+    };
+    shelved.await.map_or_else(Event::ShelveFailed, |()| Event::Shelved)
+}
+
+/// Deletes every instance of which there may be something, unless it turns out to be another's.
+pub(super) async fn delete(about: &About) -> Event {
+    let ports = &about.context.ports;
+    for id in about.entry.sandboxes() {
+        let deleted = async {
+            let found = provider(about.within(), ports.provider.find(&id)).await?;
+            if found.is_some_and(|found| !about.is_ours(&found)) {
+                return Ok(());
+            }
+            provider(about.within(), ports.provider.delete(&id)).await
+        };
+        let deleted: Result<(), ProviderError> = deleted.await;
+        if let Err(error) = deleted {
+            return Event::DeleteFailed(error.fault());
+        }
+    }
+    Event::Deleted
+}
+
+/// What the jobs in the sandbox do, as far as it matters for standby.
+pub(super) async fn inspect(about: &About, hand_of: Arc<dyn Hand>, policy: &Policy) -> Jobs {
+    let Ok(health) = hand(about.within(), hand_of.health()).await else { return Jobs::Unknown };
+    if health.background == 0 {
+        return Jobs::None;
+    }
+    if policy.background == Background::Hold {
+        return Jobs::Some { permille: 0 };
+    }
+    let used = async || {
+        let id = about.sandbox().ok()?;
+        let usage = provider(about.within(), about.context.ports.provider.usage(&id)).await;
+        Some((usage.ok()?.cpu, Instant::now()))
+    };
+    let Some((before, since)) = used().await else { return Jobs::Unknown };
+    tokio::time::sleep(policy.window).await;
+    let Some((after, now)) = used().await else { return Jobs::Unknown };
+    let window = now.saturating_duration_since(since).as_micros().max(1);
+    let permille = after.saturating_sub(before).as_micros() * 1000 / window;
+    Jobs::Some { permille: u32::try_from(permille).unwrap_or(u32::MAX) }
+}
+
+/// Gives a call to the hand and waits for its answer, once it is written down that it was given.
+pub(super) async fn call(
+    about: &About,
+    hand_of: Arc<dyn Hand>,
+    request: &CallRequest,
+    started: Option<Record>,
+) -> Result<CallReply, Fault> {
+    if let Some(started) = started
+        && let Err(fault) = about.context.record(&about.entry.item.id, started).await
+    {
+        // Nothing is wrong with the sandbox, and what is not written down is not run.
+        about.entry.close_call(&request.call);
+        return Err(Fault { class: FaultClass::Permanent, ..fault });
+    }
+    let within = request.timeout + about.context.settings.deadlines.hand;
+    hand(within, hand_of.call(request)).await.map_err(|error| error.fault())
+}

@@ -1,0 +1,46 @@
+//! Standing by and going on.
+//!
+//! | Where the host allows | A sandbox is frozen by |
+//! |---|---|
+//! | cgroups of the unified hierarchy | its group; it can be killed while frozen |
+//! | cgroups of the older hierarchies | its freezer group; what is killed dies when it is thawed |
+//! | neither | [signals](super::signals) |
+
+use std::io;
+
+use remuda_actors::ids::SandboxId;
+use remuda_actors::ports::ProviderError;
+
+use super::groups::Groups;
+use super::provider::{LocalProvider, unavailable};
+use super::signals;
+use crate::launch::Folder;
+
+impl LocalProvider {
+    /// Stops everything in a sandbox.
+    pub(super) async fn freeze(&self, id: &SandboxId) -> Result<(), ProviderError> {
+        let (spec, keeper) = self.alive(id)?;
+        let failed = |error| unavailable("freeze the sandbox", error);
+        if Groups::of(&spec.cgroups).freeze().await.map_err(failed)? {
+            return Ok(());
+        }
+        let note = Folder(&self.folder(id)?).stopped();
+        off_the_runtime(move || signals::stop(keeper.launcher, &note)).await.map_err(failed)
+    }
+
+    /// Lets everything in a sandbox go on.
+    pub(super) async fn thaw(&self, id: &SandboxId) -> Result<(), ProviderError> {
+        let (spec, keeper) = self.alive(id)?;
+        let failed = |error| unavailable("thaw the sandbox", error);
+        // Takes microseconds, which is less than going elsewhere for it would.
+        if Groups::of(&spec.cgroups).thaw().map_err(failed)? {
+            return Ok(());
+        }
+        let note = Folder(&self.folder(id)?).stopped();
+        off_the_runtime(move || signals::go_on(keeper.launcher, &note)).await.map_err(failed)
+    }
+}
+
+async fn off_the_runtime(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
