@@ -36,12 +36,12 @@ async fn typed_lines_run_in_one_sandbox() {
     assert!(said.contains("the previous one exited with status 3") && said.ends_with("back\n"), "{said}");
 }
 
-/// The command lines of processes that have to do with a folder.
+/// Where the processes are that stand in a folder.
 fn at_work_in(folder: &Path) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
-    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    lines.filter(|line| line.contains(folder.to_str().unwrap())).collect()
+    // A launcher stands in its sandbox's folder.
+    let places = processes.filter_map(|process| std::fs::read_link(process.path().join("cwd")).ok());
+    places.filter(|place| place.starts_with(folder)).map(|place| place.display().to_string()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
