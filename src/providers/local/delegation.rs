@@ -30,6 +30,7 @@ const DELEGATED: [&str; 2] = ["user.delegate", "trusted.delegate"];
 
 /// What there is to know about a group of the unified hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a finding of its own, and none is a state")]
 struct Group {
     /// The root of the whole hierarchy, not only the first that we can see.
     is_root: bool,

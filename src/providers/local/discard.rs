@@ -200,7 +200,7 @@ mod tests {
         std::fs::create_dir_all(kept.join("sub")).unwrap();
         std::fs::create_dir_all(tree.join("a")).unwrap();
         std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o500)).unwrap();
-        let a = open(CWD, &tree.join("a")).unwrap();
+        let a = open(CWD, tree.join("a")).unwrap();
         symlinkat(&kept, &a, "to-a-folder").unwrap();
         symlinkat("..", &a, "up").unwrap();
         symlinkat("to-nowhere", &a, "to-nowhere").unwrap();
@@ -222,7 +222,7 @@ mod tests {
         std::fs::create_dir_all(odd.join("deeper/still")).unwrap();
         mknodat(open(CWD, &odd).unwrap(), "pipe", FileType::Fifo, Mode::RWXU, 0).unwrap();
         for closed in [&odd.join("deeper"), &odd] {
-            std::fs::set_permissions(closed, std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(closed, std::fs::Permissions::from_mode(0o0)).unwrap();
         }
         remove(&tree).unwrap();
         assert!(!tree.exists());
