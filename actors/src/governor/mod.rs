@@ -1,6 +1,6 @@
 //! How much is asked of the control plane, and what of it first.
 //!
-//! Every request of the tree passes through [`Governed`], which keeps all of them together under a rate, lets
+//! Every request of the tree passes through `Governed`, which keeps all of them together under a rate, lets
 //! the urgent ones go first, and keeps quiet for as long as the server asks for it.
 //!
 //! | Class | Requests | Waits |
@@ -10,7 +10,7 @@
 //! | [`Attach`](Class::Attach) | session, stream, history | then |
 //! | [`Poll`](Class::Poll) | poll | last |
 //!
-//! The rules are a plain value, [`Lanes`], which is told the time; [`Governor`] wakes whoever has its turn.
+//! The rules are a plain value, [`Lanes`], which is told the time; `Governor` wakes whoever has its turn.
 
 mod governed;
 mod lanes;
