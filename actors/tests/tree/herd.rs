@@ -38,8 +38,8 @@ async fn blank_sandboxes_are_made_ahead_and_a_session_takes_one() {
     let ahead = blanks(&world);
     assert_eq!(ahead.len(), 2);
     assert!(ahead.iter().all(|id| world.provider.is_frozen(id)), "they stand by");
-    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", says("1", "write one"));
-    call_started(&mut notices, "1-write one").await;
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", says("1", "echo one >>notes"));
+    call_started(&mut notices, "1-echo one >>notes").await;
     settle().await;
     assert!(ahead.contains(&world.provider.runs()[0].0.to_string()), "one of them runs the call");
     sleep(Duration::from_secs(1)).await;
@@ -53,7 +53,7 @@ async fn a_session_that_comes_back_finds_what_it_left_and_nobody_else_does() {
     let tree = world.tree().await;
     let mut notices = tree.subscribe();
     sleep(Duration::from_secs(1)).await;
-    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", says("1", "write secret"));
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", says("1", "echo secret >>notes"));
     assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
     let first = world.provider.runs()[0].0.clone();
     assert!(world.provider.is_frozen(first.as_str()), "it waits in standby");
@@ -62,12 +62,12 @@ async fn a_session_that_comes_back_finds_what_it_left_and_nobody_else_does() {
             ENVIRONMENT,
             &format!("sesn_{n}"),
             &format!("work_{n}"),
-            says(&n.to_string(), "files"),
+            says(&n.to_string(), "cat notes"),
         );
         ended(&mut notices).await;
         assert_eq!(world.control.texts(&format!("sesn_{n}")), [""], "another session sees nothing of it");
     }
-    world.control.queue(ENVIRONMENT, "sesn_1", "work_9", says("9", "files"));
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_9", says("9", "cat notes"));
     assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
     assert_eq!(world.provider.runs().last().unwrap().0, first);
     assert_eq!(world.control.texts("sesn_1").last().unwrap(), "secret");
@@ -111,7 +111,7 @@ async fn what_waits_survives_the_death_of_the_process() {
     let tree = world.tree().await;
     let mut notices = tree.subscribe();
     sleep(Duration::from_secs(1)).await;
-    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", says("1", "write kept"));
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", says("1", "echo kept >>notes"));
     ended(&mut notices).await;
     sleep(Duration::from_secs(1)).await;
     let before = world.provider.sandboxes();
@@ -121,7 +121,7 @@ async fn what_waits_survives_the_death_of_the_process() {
     let mut notices = tree.subscribe();
     sleep(Duration::from_secs(200)).await;
     assert_eq!(world.provider.sandboxes(), before, "the reaper knows them, and no more are made");
-    world.control.queue(ENVIRONMENT, "sesn_1", "work_2", says("2", "files"));
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_2", says("2", "cat notes"));
     ended(&mut notices).await;
     assert_eq!(world.control.texts("sesn_1").last().unwrap(), "kept");
     drop(tree);
@@ -138,7 +138,7 @@ async fn a_sandbox_of_which_nothing_is_known_is_never_taken_for_blank() {
             ENVIRONMENT,
             &session,
             &format!("work_{n}"),
-            says(&n.to_string(), &format!("write {n}")),
+            says(&n.to_string(), &format!("echo {n} >>notes")),
         );
         sleep(Duration::from_micros(700 * n)).await;
         drop(tree);
@@ -152,23 +152,21 @@ async fn a_sandbox_of_which_nothing_is_known_is_never_taken_for_blank() {
             ENVIRONMENT,
             &format!("sesn_{n}"),
             &format!("work_{n}"),
-            says(&n.to_string(), "files"),
+            says(&n.to_string(), "cat notes"),
         );
     }
-    for _ in 0..4 {
-        while next(&mut notices, |notice| match notice {
+    let mut waited_for: Vec<_> = (100..104).map(|n| format!("sesn_{n}")).collect();
+    while !waited_for.is_empty() {
+        let session = next(&mut notices, |notice| match notice {
             Notice::Ended { session, .. } => session.clone(),
             _ => None,
-        })
-        .await
-        .as_str()
-            < "sesn_100"
-        {}
+        });
+        let session = session.await;
+        waited_for.retain(|one| *one != session.as_str());
     }
     for n in 100..104 {
-        for text in world.control.texts(&format!("sesn_{n}")) {
-            assert_eq!(text, "", "session {n} sees another's files");
-        }
+        let texts = world.control.texts(&format!("sesn_{n}"));
+        assert_eq!(texts, [""], "session {n} sees another's files");
     }
     drop(tree);
 }
@@ -251,7 +249,8 @@ async fn files_survive_the_loss_of_a_sandbox() {
     let world = World::new();
     let tree = world.tree().await;
     let mut notices = tree.subscribe();
-    let brain = Brain::new().turn([call("a", "write kept"), call("b", "sleep 10"), call("c", "files")]);
+    let brain =
+        Brain::new().turn([call("a", "echo kept >>notes"), call("b", "sleep 10"), call("c", "cat notes")]);
     world.control.queue(ENVIRONMENT, "sesn_1", "work_1", brain);
     call_started(&mut notices, "b").await;
     for _ in 0..4 {
