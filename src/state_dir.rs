@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lock` | locked by the remuda that uses the folder; a second one refuses to start |
 //! | `owner` | names this installation on everything it makes |
+//! | `journal.log`, `journal.redb` | what the tree must know after a crash |
 //! | `sandboxes/` | one folder for each local sandbox |
 
 use std::fs::{self, File, TryLockError};

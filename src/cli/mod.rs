@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::report::{Exit, Failure};
 
+mod config;
 mod demo;
 mod emulator;
 mod environments;
@@ -29,7 +30,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve an environment: claim its sessions and run their tool calls.
-    Run(run::RunArguments),
+    Run(Box<run::RunArguments>),
     /// Show what remuda does, on a control plane of its own: no account, no root, nothing to set up.
     Demo(demo::DemoArguments),
     /// Run a control plane to develop and test against.
@@ -38,7 +39,13 @@ enum Command {
 
 /// Reads the arguments, of which the first is the program's name, and does what they say.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let line = match config::configured(Arguments::command(), &arguments) {
+        Ok(line) => line,
+        Err(failure) => return failure.report(),
+    };
+    let parsed = line.try_get_matches_from(arguments);
+    let arguments = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are asked for; everything else is a mistake.
@@ -48,7 +55,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     let done = match arguments.command {
-        Command::Run(arguments) => run::run(arguments),
+        Command::Run(arguments) => run::run(*arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Emulator(arguments) => emulator::emulator(arguments),
     };

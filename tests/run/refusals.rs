@@ -109,3 +109,39 @@ async fn a_key_comes_from_a_file_or_from_standard_input() {
         child.kill().await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_may_say_what_flags_say_and_comes_last() {
+    let bench = Bench::new().await;
+    let file = bench.dir.path().join("remuda.toml");
+    let said = |text: &str| std::fs::write(&file, text).unwrap();
+    let flags = ["--config", file.to_str().unwrap()];
+    said("max-idle = \"1s\"\nmax-sesions = 5\n\nstandby-after = 15\nprovider = \"cloud\"\n");
+    let ended = finish(&mut bench.command(&flags)).await;
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    let expected = [
+        "line 2: there is no `max-sesions`; `max-sessions` is similar",
+        "line 4: invalid value '15' for '--standby-after <TIME>': time unit needed",
+        "line 5: invalid value 'cloud' for '--provider <PROVIDER>' [possible values: local]",
+    ];
+    assert!(expected.iter().all(|line| ended.stderr.contains(line)), "{}", ended.stderr);
+    assert_eq!(bench.emulator.log().seen(), 0);
+
+    // The file names a control plane and an environment that are not there, the environment the real ones.
+    said("base-url = \"http://127.0.0.1:1\"\nenvironment-id = [\"env_other:2\"]\nmax-sessions = 3\n");
+    let mut command = bench.command(&[]);
+    command.env("REMUDA_CONFIG", &file).env("REMUDA_MAX_IDLE", "1s");
+    let mut child = command.spawn().unwrap();
+    until("it polls", || !bench.emulator.log().of(Operation::Poll).is_empty()).await;
+    child.kill().await.unwrap();
+
+    // And the other way round.
+    let mut command = bench.command(&["--start-timeout", "1s", "--config", file.to_str().unwrap()]);
+    let ended = finish(command.env_remove("ANTHROPIC_BASE_URL").env_remove("ANTHROPIC_ENVIRONMENT_ID")).await;
+    assert_eq!(ended.code, Some(69), "{ended:?}");
+    assert!(ended.stderr.contains("env_other"), "{}", ended.stderr);
+
+    let missing = finish(&mut bench.command(&["--config", "/does/not/exist"])).await;
+    assert_eq!(missing.code, Some(78));
+    assert!(missing.stderr.contains("could not read /does/not/exist"), "{}", missing.stderr);
+}
