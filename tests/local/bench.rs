@@ -135,10 +135,9 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        let made = self.made.lock().map(|mut made| std::mem::take(&mut *made)).unwrap_or_default();
-        for id in made {
-            let folder = self.options.dir.join(id.as_str());
-            if let Ok(Some(keeper)) = keeper(Folder(&folder)) {
+        // Whatever a test that failed has left.
+        for folder in std::fs::read_dir(&self.options.dir).into_iter().flatten().flatten() {
+            if let Ok(Some(keeper)) = keeper(Folder(&folder.path())) {
                 kill(keeper.launcher, Signal::KILL);
             }
         }
@@ -148,6 +147,16 @@ impl Drop for Bench {
 /// Sends a signal to a process of the host's.
 pub(crate) fn kill(pid: u32, signal: Signal) {
     let _ = kill_process(Pid::from_raw(pid.cast_signed()).expect("a process id"), signal);
+}
+
+/// The children of a process.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists =
+        threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// The host's ids of everything whose command line holds `mark`.

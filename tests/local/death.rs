@@ -8,7 +8,7 @@ use remuda_actors::ports::{HandError, SandboxProvider};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::bench::{Bench, Sandbox, kill, marked, request, until};
+use crate::bench::{Bench, Sandbox, children, kill, marked, request, until};
 
 /// Longest time until a death is noticed.
 const SOON: Duration = Duration::from_secs(1);
@@ -44,15 +44,6 @@ impl Victim {
             }
         }
     }
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists =
-        threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
 }
 
 /// It is not found, but listed; who waits for it learns that soon; its files can be had.

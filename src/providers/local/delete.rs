@@ -4,19 +4,18 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use remuda_actors::ids::SandboxId;
 use remuda_actors::ports::ProviderError;
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::discard;
 use super::groups::Groups;
 use super::processes::{children, kill_below, send};
 use super::provider::{LocalProvider, unavailable};
-use super::wait::until;
 use crate::launch::{Folder, Seizure, seize};
 
 /// Where folders are put on the way out, so that their names are free at once.
@@ -94,9 +93,8 @@ async fn kill(folder: &Path, groups: &Groups) -> io::Result<Option<File>> {
         if inside.is_empty() {
             send(launcher, Signal::KILL);
         }
-        for watch in watches.into_iter().flatten() {
-            until(watch, PollFlags::IN, DEATH, |_| Ok(true)).await?;
-        }
+        let ended = tokio::task::spawn_blocking(move || ended(watches.into_iter().flatten().collect()));
+        ended.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
     }
 }
 
@@ -108,6 +106,17 @@ fn watch(pid: u32) -> io::Result<Option<OwnedFd>> {
         Err(rustix::io::Errno::SRCH) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Waits until these processes have ended, or for as long as that may take.
+fn ended(watches: Vec<OwnedFd>) -> io::Result<()> {
+    let deadline = Instant::now() + DEATH;
+    for watch in watches {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&left)))?;
+    }
+    Ok(())
 }
 
 /// Takes a sandbox's folder away from its name, at once, and then removes it.

@@ -4,26 +4,24 @@
 //! whichever of them can answer it; one that none can answer is left to [`processes`](super::processes) and
 //! [`signals`](super::signals).
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
 use rustix::process::Signal;
 
 use super::processes::send;
-use super::wait::until;
 
 /// How long a group may take to freeze. It takes well under a millisecond unless a process is deep in the
 /// kernel.
 const FREEZE: Duration = Duration::from_secs(5);
 
-/// How long the older freezer, which tells nobody when it is done, is asked again and again. Most sandboxes are
-/// frozen by then.
-const ASK_OFTEN: Duration = Duration::from_micros(300);
+/// How long a group is asked again and again whether it is frozen: most are by then.
+const ASK_OFTEN: Duration = Duration::from_micros(200);
 
-/// Time between two questions after that.
+/// Time between two questions after that. The unified hierarchy would tell by itself, but up to 10 ms late
+/// (`CGROUP_FILE_NOTIFY_MIN_INTV`).
 const ASK_SELDOM: Duration = Duration::from_millis(1);
 
 /// How long a group may take to become empty when everything in it was killed.
@@ -52,19 +50,29 @@ impl Groups {
     /// Stops everything in the sandbox, and returns when it has stopped. False if no group can do that.
     pub(super) async fn freeze(&self) -> io::Result<bool> {
         let Some(freezer) = self.freezer() else { return Ok(false) };
-        match freezer.freeze().await {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                let _ = freezer.thaw();
-                Err(io::Error::new(error.kind(), "the cgroup did not freeze in time"))
+        let begun = Instant::now();
+        freezer.set(Frozen::Yes)?;
+        while !freezer.is_frozen()? {
+            match begun.elapsed() {
+                elapsed if elapsed < ASK_OFTEN => tokio::task::yield_now().await,
+                elapsed if elapsed < FREEZE => {
+                    tokio::time::sleep(ASK_SELDOM).await;
+                    // The older freezer overlooks a process that was just lending its memory to a new child
+                    // (`vfork`), and finds it when it is told again.
+                    freezer.set(Frozen::Yes)?;
+                }
+                _ => {
+                    let _ = freezer.set(Frozen::No);
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the cgroup did not freeze in time"));
+                }
             }
-            Err(error) => Err(error),
         }
+        Ok(true)
     }
 
     /// Lets everything go on. False if no group can do that.
     pub(super) fn thaw(&self) -> io::Result<bool> {
-        self.freezer().map_or(Ok(false), |freezer| freezer.thaw().map(|()| true))
+        self.freezer().map_or(Ok(false), |freezer| freezer.set(Frozen::No).map(|()| true))
     }
 
     /// Kills everything in them at once, if the kernel can do that by itself.
@@ -145,59 +153,37 @@ fn field(stat: &str, name: &str) -> Option<u64> {
     stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Frozen {
+    Yes,
+    No,
+}
+
 enum Freezer<'a> {
     Unified(&'a Path),
     Older(&'a Path),
 }
 
 impl Freezer<'_> {
-    /// Returns when everything has stopped.
-    async fn freeze(&self) -> io::Result<()> {
+    fn set(&self, frozen: Frozen) -> io::Result<()> {
+        match (self, frozen) {
+            (Self::Unified(group), Frozen::Yes) => fs::write(group.join("cgroup.freeze"), "1"),
+            (Self::Unified(group), Frozen::No) => fs::write(group.join("cgroup.freeze"), "0"),
+            (Self::Older(group), Frozen::Yes) => fs::write(group.join("freezer.state"), "FROZEN"),
+            (Self::Older(group), Frozen::No) => fs::write(group.join("freezer.state"), "THAWED"),
+        }
+    }
+
+    fn is_frozen(&self) -> io::Result<bool> {
         match self {
             Self::Unified(group) => {
-                let mut events = File::open(group.join("cgroup.events"))?;
-                fs::write(group.join("cgroup.freeze"), "1")?;
-                if is_frozen(&mut events)? {
-                    return Ok(());
-                }
-                // The kernel tells of every change after the latest look.
-                until(events, PollFlags::PRI, FREEZE, is_frozen).await
+                let events = fs::read_to_string(group.join("cgroup.events"))?;
+                Ok(field(&events, "frozen") == Some(1))
             }
-            Self::Older(group) => {
-                let state = group.join("freezer.state");
-                let begun = Instant::now();
-                fs::write(&state, "FROZEN")?;
-                // Asking is what makes it look whether it is done.
-                while fs::read_to_string(&state)?.trim() != "FROZEN" {
-                    match begun.elapsed() {
-                        elapsed if elapsed < ASK_OFTEN => tokio::task::yield_now().await,
-                        elapsed if elapsed < FREEZE => {
-                            tokio::time::sleep(ASK_SELDOM).await;
-                            // It overlooks a process that was just lending its memory to a new child (`vfork`),
-                            // and finds it when it is told again.
-                            fs::write(&state, "FROZEN")?;
-                        }
-                        _ => return Err(io::ErrorKind::TimedOut.into()),
-                    }
-                }
-                Ok(())
-            }
+            // Asking is what makes it look whether it is done.
+            Self::Older(group) => Ok(fs::read_to_string(group.join("freezer.state"))?.trim() == "FROZEN"),
         }
     }
-
-    fn thaw(&self) -> io::Result<()> {
-        match self {
-            Self::Unified(group) => fs::write(group.join("cgroup.freeze"), "0"),
-            Self::Older(group) => fs::write(group.join("freezer.state"), "THAWED"),
-        }
-    }
-}
-
-fn is_frozen(events: &mut File) -> io::Result<bool> {
-    let mut text = String::new();
-    events.rewind()?;
-    events.read_to_string(&mut text)?;
-    Ok(field(&text, "frozen") == Some(1))
 }
 
 #[cfg(test)]

@@ -26,7 +26,6 @@ mod start;
 mod succession;
 mod unreadable;
 mod usage;
-mod wait;
 
 pub use hierarchies::Cgroups;
 pub use provider::{LocalProvider, Options, SetupError};
