@@ -88,14 +88,16 @@ async fn one() {
 }
 
 async fn cycle(bench: &Bench, sandbox: &Sandbox, name: &str) {
-    let (mut standbys, mut resumes, mut usages, mut calls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let [mut standbys, mut finds, mut usages, mut resumes, mut calls] = [const { Vec::new() }; 5];
     for _ in 0..ROUNDS {
         timed(&mut standbys, bench.provider.standby(&sandbox.id)).await.unwrap();
+        timed(&mut finds, bench.provider.find(&sandbox.id)).await.unwrap();
         timed(&mut usages, bench.provider.usage(&sandbox.id)).await.unwrap();
         timed(&mut resumes, bench.provider.resume(&sandbox.id)).await.unwrap();
         timed(&mut calls, sandbox.bash("true")).await;
     }
     report(&format!("  {name}: standby"), standbys);
+    report(&format!("  {name}: find"), finds);
     report(&format!("  {name}: usage"), usages);
     report(&format!("  {name}: resume"), resumes);
     report(&format!("  {name}: first call after that"), calls);

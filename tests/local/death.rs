@@ -116,6 +116,23 @@ async fn without_isolation_a_death_is_noticed_just_the_same() {
     }
 }
 
+/// What is left of it belongs to nobody any more, and only a cgroup says whose it was.
+#[tokio::test]
+async fn without_isolation_a_cgroup_says_what_a_dead_launcher_left() {
+    let bench = Bench::with(|options| options.isolation = Isolation::None);
+    let sandbox = bench.sandbox("sesn_1.1").await;
+    let mark = "31536021";
+    sandbox.bash(&format!("(setsid sleep {mark} >/dev/null 2>&1 &) ; echo")).await;
+    until(|| marked(mark).len() == 1).await;
+    let spec = std::fs::read_to_string(bench.folder(&sandbox).join("sandbox.json")).expect("a spec");
+    let spec: serde_json::Value = serde_json::from_str(&spec).expect("JSON");
+    Victim::Launcher.kill(&bench, &sandbox);
+    bench.provider.delete(&sandbox.id).await.expect("delete");
+    let left = marked(mark);
+    left.iter().for_each(|pid| kill(*pid, Signal::KILL));
+    assert!(left.is_empty() || spec["cgroups"] == json!([]), "{left:?}");
+}
+
 #[tokio::test]
 async fn when_the_launcher_dies_everything_in_the_sandbox_does() {
     let bench = Bench::new();
