@@ -9,6 +9,7 @@ pub mod cli;
 pub mod cma;
 pub mod emulator;
 pub mod hand;
+mod inherited;
 pub mod launch;
 pub mod pressure;
 pub mod providers;
