@@ -12,6 +12,7 @@ pub mod hand;
 mod inherited;
 pub mod launch;
 pub mod pressure;
+mod processes;
 pub mod providers;
 pub mod report;
 pub mod shutdown;
