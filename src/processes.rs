@@ -86,6 +86,11 @@ impl Process {
     }
 }
 
+/// Whether a process is there, dead or alive, and is the one that was started at that moment.
+pub(crate) fn is_there((pid, started): Identity) -> bool {
+    Process::read(pid).map_or_else(|| is_taken(pid), |process| process.started == started)
+}
+
 /// Whether a number means a process. Where others' processes are hidden, that is all there is to know.
 pub(crate) fn is_taken(pid: u32) -> bool {
     Pid::from_raw(pid.cast_signed()).is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
@@ -174,6 +179,16 @@ mod tests {
         };
         assert_eq!(Process::parse(7, stat), Some(expected));
         assert_eq!(Process::parse(7, "7 (x"), None);
+    }
+
+    #[test]
+    fn a_number_and_a_moment_mean_one_process() {
+        let own = Process::read(std::process::id()).unwrap();
+        assert!(is_there(own.identity()));
+        assert!(!is_there((own.pid, own.started + 1)), "its number was another's before");
+        let mut child = Command::new("/bin/true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(!is_there((child.id(), own.started)));
     }
 
     #[test]
