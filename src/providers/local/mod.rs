@@ -18,6 +18,7 @@ mod disk;
 mod groups;
 mod hand;
 mod hierarchies;
+mod leftovers;
 mod processes;
 mod provider;
 mod signals;
