@@ -133,8 +133,14 @@ impl Client {
         };
         let request = self.request(Method::POST, &work_path(item, Some("stop"))).json(&body);
         match send(request, credential(item)?).await {
-            // Stopped already, or gone: either is what was wanted. The body of a success means nothing.
-            Ok(_) | Err(ControlError::Conflict { .. } | ControlError::Rejected { status: 404, .. }) => Ok(()),
+            // Stopped already, or gone: either is what was wanted, whatever the server thinks of asking again. The
+            // body of a success means nothing.
+            Ok(_)
+            | Err(
+                ControlError::Conflict { .. }
+                | ControlError::Rejected { status: 404 | 409, .. }
+                | ControlError::Unavailable { status: 404 | 409, .. },
+            ) => Ok(()),
             Err(error) => Err(error),
         }
     }

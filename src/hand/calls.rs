@@ -14,11 +14,13 @@
 //!   first and the journal second never misses it.
 //! - At most [`MAX_LIVE_CALLS`] are live, with [`MAX_LIVE_BYTES`] of arguments together.
 
+mod fingerprint;
+mod ticket;
+
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use remuda_actors::ids::CallId;
@@ -26,10 +28,12 @@ use remuda_actors::tool::ToolResult;
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, watch};
 
+use self::fingerprint::digest;
+pub(crate) use self::ticket::{Ticket, run_blocking};
 use super::journal::{Journal, Known, Stored};
 use super::lane::{Lanes, Sandbox};
-use super::tools::limits::{Cancel, Limits, Why};
-use super::tools::{FileTool, Tool};
+use super::tools::Tool;
+use super::tools::limits::{Cancel, Why};
 use super::wire::{CallReply, CallRequest, CallStatus, Error, ErrorCode, MAX_LIVE_CALLS, Origin};
 
 /// Bytes of arguments of all live calls together: two of the largest bodies.
@@ -37,9 +41,6 @@ pub(crate) const MAX_LIVE_BYTES: usize = 64 << 20;
 
 /// Reading tools that run at once. Each can hold a file of 20 MiB and its base64.
 const MAX_READERS: usize = 4;
-
-/// How long after its end a file tool that does not look at its limits, stuck in the kernel, is waited for.
-const STUCK_GRACE: Duration = Duration::from_secs(2);
 
 /// Why the answer of an earlier call cannot be had; its text is the answer instead.
 const UNKNOWN: &str = "this call was running when the sandbox's hand died, and nobody knows how far it came; \
@@ -127,7 +128,7 @@ impl Calls {
             Met::Live(state) => (state, Origin::Attached),
             Met::Before(known) => return self.journaled(id, known, digest).await,
             Met::New(ticket) => {
-                let state = ticket.live.state.subscribe();
+                let state = ticket.state();
                 self.dispatch(ticket, request)?;
                 (state, Origin::Ran)
             }
@@ -261,7 +262,7 @@ impl Calls {
         });
         table.live.insert(id.clone(), Arc::clone(&live));
         let limit = timeout_ms.map(Duration::from_millis);
-        Ok(Met::New(Ticket { calls: self.clone(), id: id.clone(), limit, live }))
+        Ok(Met::New(Ticket::new(self.clone(), id.clone(), limit, live)))
     }
 
     /// Sends a call to where it runs.
@@ -325,96 +326,6 @@ impl Calls {
     }
 }
 
-/// The right to begin a call, unless it is cancelled first. Dropping it unused refuses the call.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    calls: Calls,
-    id: CallId,
-    limit: Option<Duration>,
-    live: Arc<Live>,
-}
-
-impl Ticket {
-    /// Records that the call runs from now on; none if it must not, which has been told then.
-    pub(crate) fn begin(self) -> Option<Running> {
-        if self.live.decided.swap(true, Ordering::AcqRel) {
-            return None;
-        }
-        if let Err(error) = self.calls.0.journal.start(&self.id, self.live.digest) {
-            let message =
-                format!("the call was not started, because the journal could not be written: {error}");
-            self.live.state.send_replace(State::Refused(Error::new(ErrorCode::JournalFull, message)));
-            return None;
-        }
-        self.live.state.send_replace(State::Running);
-        let limits = Limits::start(self.live.cancel.clone(), self.limit);
-        Some(Running { ticket: Mutex::new(Some(self)), limits, started: Instant::now() })
-    }
-
-    fn finish(&self, stored: Stored) {
-        self.calls.0.journal.finish(&self.id, Some(self.live.digest), stored.clone());
-        self.live.state.send_replace(State::Finished(stored));
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.live.state.send_if_modified(|state| {
-            let unsettled = matches!(state, State::Queued | State::Running);
-            if unsettled {
-                *state = State::Refused(lost());
-            }
-            unsettled
-        });
-        // A cancelled call has left the table, and its id never comes back to it.
-        self.calls.0.table.lock().remove(&self.id);
-    }
-}
-
-/// A call that has begun. Dropping it unfinished leaves its fate unknown, as it is then.
-#[derive(Debug)]
-pub(crate) struct Running {
-    ticket: Mutex<Option<Ticket>>,
-    limits: Limits,
-    started: Instant,
-}
-
-impl Running {
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// Records the result and tells everyone who waits for it. Only the first result counts.
-    pub(crate) fn finish(&self, result: ToolResult) {
-        if let Some(ticket) = self.ticket.lock().take() {
-            let run_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            ticket.finish(Stored { result: raw(&result), run_us });
-        }
-    }
-}
-
-/// Runs a file tool on a thread that may block, but not for longer than its limit says.
-pub(crate) async fn run_blocking(running: Arc<Running>, tool: Box<FileTool>, sandbox: &Arc<Sandbox>) {
-    let name = tool.name();
-    let (worker, sandbox) = (Arc::clone(&running), Arc::clone(sandbox));
-    let work = tokio::task::spawn_blocking(move || {
-        worker.finish(tool.run(&sandbox.confinement, &worker.limits));
-    });
-    let stuck = async {
-        running.limits.over().await;
-        tokio::time::sleep(STUCK_GRACE).await;
-    };
-    tokio::select! {
-        done = work => if done.is_err() {
-            running.finish(ToolResult::error(format!("{name}: the tool broke down; this is a defect of the hand")));
-        },
-        () = stuck => running.finish(ToolResult::error(format!(
-            "{name}: its time is up or it was cancelled, but it cannot be stopped; whether it still takes \
-             effect is not known"
-        ))),
-    }
-}
-
 /// Waits until a call is neither queued nor running.
 async fn settled(mut state: watch::Receiver<State>) -> State {
     let settled = state.wait_for(|state| !matches!(state, State::Queued | State::Running)).await;
@@ -436,58 +347,11 @@ fn same(id: &CallId, recorded: Option<u64>, asked: u64) -> Result<(), Error> {
     }
 }
 
-/// A fingerprint of what is asked for: tool, thread and input, but not how long it may take.
-fn digest(request: &CallRequest) -> u64 {
-    let mut fingerprint = Fingerprint(0xcbf2_9ce4_8422_2325);
-    // Writing to memory cannot fail, and neither can writing a value that was read from JSON.
-    drop(serde_json::to_writer(&mut fingerprint, &(&request.tool, &request.thread, &request.input)));
-    fingerprint.0
-}
-
-/// FNV-1a, for it tells apart calls that were mixed up, not calls made to look alike; and unlike std's
-/// hashers it stays the same from one build to the next.
-struct Fingerprint(u64);
-
-impl io::Write for Fingerprint {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A result as the JSON that is kept and sent.
 fn raw(result: &ToolResult) -> Arc<RawValue> {
     match serde_json::value::to_raw_value(result) {
         Ok(raw) => raw.into(),
         // Texts and numbers can always be written; `null` would be an answer nobody understands.
         Err(_) => Arc::from(RawValue::NULL.to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_digest_depends_on_tool_thread_and_input_alone() {
-        let request = |tool: &str, thread: Option<&str>, input| CallRequest {
-            tool: tool.to_owned(),
-            input,
-            thread: thread.map(Into::into),
-            timeout_ms: None,
-        };
-        let input = serde_json::json!({"command": "true"});
-        let one = digest(&request("bash", None, input.clone()));
-        let later = CallRequest { timeout_ms: Some(5), ..request("bash", None, input.clone()) };
-        assert_eq!(one, digest(&later));
-        assert_ne!(one, digest(&request("bash", Some("t"), input.clone())));
-        assert_ne!(one, digest(&request("read", None, input)));
-        assert_ne!(one, digest(&request("bash", None, serde_json::json!({"command": "false"}))));
     }
 }

@@ -5,42 +5,30 @@
 //! repeated safely, for a call never runs twice; a request that meets a connection which died while it was
 //! idle is therefore repeated on a new one without the caller noticing.
 
+mod pool;
+
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use remuda_actors::ids::CallId;
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::net::sockopt;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use self::pool::{Address, Pool, Sender};
 use super::wire::{self, CallReply, CallRequest, CallStatus, Health, PROTOCOL};
 
 /// Time for connecting, and for every request but a running call, unless set otherwise. A hand answers in
 /// well under a millisecond, and a microVM resumes within a second.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Idle connections kept.
-const MAX_IDLE: usize = 4;
-
-/// How long an idle connection is kept: a little longer than a model takes to ask for several calls in a row.
-const KEEP_IDLE: Duration = Duration::from_secs(2);
 
 /// Largest answer to a call that is taken in, in bytes: the largest PDF in base64 has 28 million, and the control
 /// plane takes no more than this itself.
@@ -48,12 +36,6 @@ const MAX_ANSWER_BYTES: usize = 32 << 20;
 
 /// Largest refusal that is taken in, in bytes.
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
-
-/// After how long of silence a TCP peer is asked whether it is still there, how often, and how many
-/// unanswered questions mean that it is not.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_COUNT: u32 = 3;
 
 /// What stays as it is in an id or path.
 const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b':');
@@ -104,30 +86,9 @@ pub struct HandClient(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    address: Address,
+    connections: Arc<Pool>,
     authorization: Option<HeaderValue>,
     deadline: Duration,
-    idle: Mutex<Idle>,
-}
-
-#[derive(Clone, Debug)]
-enum Address {
-    Unix {
-        path: PathBuf,
-        /// The process that has to be the one that listens.
-        listener: Option<u32>,
-    },
-    Tcp(SocketAddr),
-}
-
-type Sender = SendRequest<Full<Bytes>>;
-
-#[derive(Debug, Default)]
-struct Idle {
-    /// Longest idle first.
-    connections: Vec<(Sender, Instant)>,
-    /// Whether a task is there that closes those idle for too long.
-    swept: bool,
 }
 
 impl HandClient {
@@ -148,7 +109,11 @@ impl HandClient {
     }
 
     fn new(address: Address, authorization: Option<HeaderValue>, deadline: Duration) -> Self {
-        Self(Arc::new(Shared { address, authorization, deadline, idle: Mutex::default() }))
+        Self(Arc::new(Shared {
+            connections: Arc::new(Pool::new(address, deadline)),
+            authorization,
+            deadline,
+        }))
     }
 
     /// The same hand, which wants `token` also on a unix socket. A token that cannot stand in a header is
@@ -160,14 +125,14 @@ impl HandClient {
             value.set_sensitive(true);
             value
         });
-        Self::new(self.0.address.clone(), authorization, self.0.deadline)
+        Self::new(self.0.connections.address().clone(), authorization, self.0.deadline)
     }
 
     /// The same hand with another deadline, for connecting and for every request but a running call.
     /// Default 10 s.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self::new(self.0.address.clone(), self.0.authorization.clone(), deadline)
+        Self::new(self.0.connections.address().clone(), self.0.authorization.clone(), deadline)
     }
 
     /// Runs a call, or finds out what became of it, and waits for its answer as long as it takes.
@@ -279,7 +244,7 @@ impl HandClient {
         deadline: Option<Duration>,
         limit: usize,
     ) -> Result<Bytes, ClientError> {
-        if let Some(sender) = self.0.idle_connection().await {
+        if let Some(sender) = self.0.connections.idle().await {
             match self.attempt(sender, &message, deadline, limit).await {
                 // It may have died while nobody used it. All requests can be repeated.
                 Err(ClientError::Unreached(_) | ClientError::Broken(_)) => {}
@@ -287,7 +252,7 @@ impl HandClient {
             }
         }
         let deadline_to_connect = self.0.deadline;
-        let connected = timeout(deadline_to_connect, self.0.connect()).await;
+        let connected = timeout(deadline_to_connect, self.0.connections.connect()).await;
         let sender = connected
             .map_err(|_| {
                 let text = format!("no connection within {deadline_to_connect:?}");
@@ -321,7 +286,7 @@ impl HandClient {
             Ok((status, body.to_bytes()))
         });
         let (status, body) = answered.await?;
-        Shared::keep(&self.0, sender);
+        Pool::keep(&self.0.connections, sender);
         if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
     }
 }
@@ -335,87 +300,6 @@ impl Shared {
         }
         request.body(Full::new(message.body.clone()))
     }
-
-    async fn connect(&self) -> io::Result<Sender> {
-        match &self.address {
-            Address::Unix { path, listener } => start(connect(path, *listener).await?).await,
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                // A call may take hours in silence, and a host that went away says nothing.
-                sockopt::set_socket_keepalive(&stream, true)?;
-                sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
-                sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;
-                sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_COUNT)?;
-                start(stream).await
-            }
-        }
-    }
-
-    /// An idle connection that is still good, as far as can be seen.
-    async fn idle_connection(&self) -> Option<Sender> {
-        loop {
-            let (mut sender, since) = self.idle.lock().connections.pop()?;
-            if since.elapsed() < KEEP_IDLE
-                && timeout(self.deadline, sender.ready()).await.is_ok_and(|r| r.is_ok())
-            {
-                return Some(sender);
-            }
-        }
-    }
-
-    /// Keeps a connection for the next request, for a while.
-    fn keep(this: &Arc<Self>, sender: Sender) {
-        let mut idle = this.idle.lock();
-        if sender.is_closed() || idle.connections.len() >= MAX_IDLE {
-            return;
-        }
-        idle.connections.push((sender, Instant::now()));
-        if !std::mem::replace(&mut idle.swept, true) {
-            tokio::spawn(sweep(Arc::downgrade(this)));
-        }
-    }
-}
-
-/// Closes idle connections when their time has come; ends when there are none.
-async fn sweep(shared: Weak<Shared>) {
-    loop {
-        tokio::time::sleep(KEEP_IDLE).await;
-        let Some(shared) = shared.upgrade() else { return };
-        let mut idle = shared.idle.lock();
-        idle.connections.retain(|(_, since)| since.elapsed() < KEEP_IDLE);
-        if idle.connections.is_empty() {
-            idle.swept = false;
-            return;
-        }
-    }
-}
-
-/// Connects to a socket, whatever the length of its name, and to nothing else that is there in its place: a link
-/// may lead to a stranger, who would be told our token.
-async fn connect(path: &Path, listener: Option<u32>) -> io::Result<UnixStream> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let socket = rustix::fs::open(path, flags, Mode::empty())?;
-    if FileType::from_raw_mode(rustix::fs::fstat(&socket)?.st_mode) != FileType::Socket {
-        let what = format!("{} is not a socket", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    }
-    // This name is short, and stays with what was looked at.
-    let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await?;
-    if let Some(expected) = listener
-        && stream.peer_cred()?.pid() != Some(expected.cast_signed())
-    {
-        let what = format!("whoever listens on {} is not the hand that was started there", path.display());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
-    }
-    Ok(stream)
-}
-
-async fn start(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> io::Result<Sender> {
-    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    // It ends when the sender is dropped, and tells the sender when it breaks.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(sender)
 }
 
 #[derive(Debug)]

@@ -6,8 +6,10 @@
 //!  └──────────dropped─────────┴──launcher ends─────┘
 //! ```
 //!
-//! The kernel lets go of the lock when its holder ends, however that happens. Whoever means to move or remove
-//! what is in the folder seizes it first, so that no launcher can start meanwhile.
+//! The kernel lets go of the lock when its holder ends, however that happens, and what the holder wrote stays. So a
+//! launcher is named by its number and the moment of its start: by the time that somebody else holds the lock, if
+//! only to look at it, the number may mean a process of the host's. Whoever means to move or remove what is in the
+//! folder seizes the lock first, so that no launcher can start meanwhile.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -17,11 +19,12 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::spec::Folder;
+use crate::processes::{Process, is_there};
 
 /// How long a launcher tries to get the lock. Those who only look hold it for microseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Longest content of a lock file, in bytes: two process ids and what is between them.
+/// Longest content of a lock file, in bytes: two process ids, a moment and what is between them.
 const MAX_CONTENT: u64 = 64;
 
 /// Who keeps a sandbox, by their process ids.
@@ -104,7 +107,9 @@ impl Lock {
             std::thread::sleep(Duration::from_millis(1));
         }
         lock.set_len(0)?;
-        writeln!(&lock, "{}", std::process::id())?;
+        let own = Process::read(std::process::id());
+        let (number, started) = own.ok_or_else(|| io::Error::other("we are not in /proc"))?.identity();
+        writeln!(&lock, "{number} {started}")?;
         Ok(Self(lock))
     }
 
@@ -119,12 +124,19 @@ fn open(folder: Folder<'_>) -> io::Result<File> {
     File::options().read(true).write(true).create(true).truncate(false).open(folder.lock())
 }
 
+/// Who holds the lock, as far as that is written down.
 fn read(lock: &File) -> io::Result<Option<Keeper>> {
     let mut text = String::new();
     lock.take(MAX_CONTENT).read_to_string(&mut text)?;
     // A line without its end is being written.
-    let mut ids = text.split_inclusive('\n').map_while(|line| line.strip_suffix('\n')?.parse().ok());
-    Ok(ids.next().map(|launcher| Keeper { launcher, first: ids.next() }))
+    let mut lines = text.split_inclusive('\n').map_while(|line| line.strip_suffix('\n'));
+    let launcher = lines.next().and_then(|line| {
+        let (number, started) = line.split_once(' ')?;
+        Some((number.parse().ok()?, started.parse().ok()?))
+    });
+    let first = lines.next().and_then(|line| line.parse().ok());
+    // What a dead one left is not about whoever holds the lock.
+    Ok(launcher.filter(|launcher| is_there(*launcher)).map(|(launcher, _)| Keeper { launcher, first }))
 }
 
 #[cfg(test)]
@@ -144,6 +156,22 @@ mod tests {
         assert!(matches!(seize(folder).unwrap(), Seizure::Kept(Keeper { first: Some(17), .. })));
         drop(lock);
         assert_eq!(keeper(folder).unwrap(), None, "what is written counts only while it is locked");
+    }
+
+    #[test]
+    fn what_a_dead_launcher_wrote_names_nobody_whoever_holds_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder(dir.path());
+        drop(Lock::take(folder).unwrap());
+        // The number means us by now.
+        let (number, started) = Process::read(std::process::id()).unwrap().identity();
+        std::fs::write(folder.lock(), format!("{number} {}\n{number}\n", started - 1)).unwrap();
+        for held in [FlockOperation::LockShared, FlockOperation::LockExclusive] {
+            let holder = open(folder).unwrap();
+            flock(&holder, held).unwrap();
+            assert!(matches!(seize(folder).unwrap(), Seizure::Busy), "{held:?}");
+            assert_eq!(keeper(folder).unwrap(), None, "{held:?}");
+        }
     }
 
     #[test]

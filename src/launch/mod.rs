@@ -1,7 +1,7 @@
 //! The processes around a local sandbox: the launcher that keeps it, and what turns it into one.
 //!
 //! ```text
-//! remuda ──spawns──▶ launcher (own session and keyring, joins the cgroups, drops to an id of its own)
+//! remuda ──spawns──▶ launcher (own session and keyring, nothing left open, joins the cgroups, drops to an id of its own)
 //!                      │ unshares user, mount, pid, ipc, uts, cgroup and network namespaces
 //!                      └─ inside: process 1 of the sandbox
 //!                           │ builds the file system, gives all privileges and some system calls up

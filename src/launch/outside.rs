@@ -17,6 +17,7 @@ use super::inside::Orders;
 use super::keyring;
 use super::lock::Lock;
 use super::spec::{Folder, Isolation, Network, Refusal, RefusalKind, Spec};
+use crate::inherited;
 
 /// The id of the sandbox's user as the sandbox sees it. Not 0: what is never root needs no care about root.
 pub(super) const INSIDE_ID: u32 = 1000;
@@ -50,6 +51,9 @@ pub(super) fn failed(what: &str) -> impl Fn(io::Error) -> Refusal + '_ {
 }
 
 fn run(folder: &Path) -> Result<(), Refusal> {
+    #[expect(unsafe_code, reason = "this is how a process begins that is to have nothing of its parent's")]
+    // SAFETY: nothing was opened yet.
+    unsafe { inherited::close() }.map_err(failed("close what it was left open"))?;
     // From here on paths are relative: below, nobody but we may look into the folders above this one.
     std::env::set_current_dir(folder).map_err(failed("enter the sandbox's folder"))?;
     let here = Folder(Path::new("."));

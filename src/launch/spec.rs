@@ -63,7 +63,7 @@ pub enum Network {
     /// Its own loopback, and nothing else.
     #[default]
     None,
-    /// Whatever the host can reach, the host's own services included.
+    /// Whatever the host can reach by its network, the host's own services included.
     Host,
 }
 

@@ -4,7 +4,12 @@
 //! namespaces. They fail as they would for want of a privilege, so programs that try them go on without.
 //! Everything else is allowed, debuggers and browsers included.
 //!
-//! A program may be one of the machine's older, 32-bit kind, which has calls of its own numbers.
+//! Nor is anything let through to a virtual machine's way to its host (`AF_VSOCK`): that belongs to no network
+//! namespace, and is open to everyone.
+//!
+//! A program may be one of the machine's older, 32-bit kind, which has calls of its own numbers. On x86 one of those
+//! stands for all that sockets can do, with what is asked of it where a filter cannot look, so it is refused; what
+//! was built for Linux 4.3 or newer has others.
 
 use std::io;
 
@@ -24,7 +29,7 @@ const fn same(number: u32) -> Numbers {
 }
 
 /// What is refused. Source of the numbers: `arch/*/entry/syscalls/*.tbl` and `scripts/syscall.tbl` of Linux 6.18.
-const REFUSED: [(&str, Numbers); 24] = [
+const REFUSED: [(&str, Numbers); 26] = [
     // Keyrings belong to users, not to namespaces.
     ("add_key", own(248, 286, 217, 309)),
     ("request_key", own(249, 287, 218, 310)),
@@ -54,7 +59,14 @@ const REFUSED: [(&str, Numbers); 24] = [
     ("open_tree_attr", same(467)),
     // A file by its number, past every folder that is closed.
     ("open_by_handle_at", own(304, 342, 265, 371)),
+    // What is asked of the kernel this way passes no filter, sockets of any family among it.
+    ("io_uring_setup", same(425)),
+    // Any socket, of whatever family.
+    ("socketcall", [None, Some(102), None, None]),
 ];
+
+/// The call that makes a socket, which is refused for one family.
+const SOCKET: Numbers = own(41, 359, 198, 281);
 
 /// How the kernel names a kind of machine: `AUDIT_ARCH_*` of `linux/audit.h`. The column of [`Numbers`] goes with it.
 const X86_64: (u32, usize) = (0xc000_003e, 0);
@@ -68,17 +80,19 @@ const KINDS: [(u32, usize); 2] = if cfg!(target_arch = "aarch64") { [AARCH64, AR
 /// From here on the numbers of x86-64 mean the calls of a kind that hardly any kernel has any more.
 const X32: u32 = 0x4000_0000;
 
-/// Where in what a filter is given the number and the machine stand.
+/// Where in what a filter is given the number, the machine and the first argument stand. Of that the lower half,
+/// which comes first on all of these machines, is what the kernel takes for a socket's family.
 const NUMBER: u32 = 0;
 const MACHINE: u32 = 4;
+const ARGUMENT: u32 = 16;
 
 /// Refuses them for this process and everything it starts, for good. The process must have one thread.
 pub(super) fn refuse() -> io::Result<()> {
     apply_filter(&program()).map_err(io::Error::other)
 }
 
-/// The filter. It looks at nothing but the number and the machine, which lets the kernel find out once and for all
-/// which calls it allows, and then not run it for those.
+/// The filter. Of every call but one it looks at nothing but the number and the machine, which lets the kernel find
+/// out once and for all which calls it allows, and then not run it for those.
 fn program() -> BpfProgram {
     let refused = ret(libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs());
     let mut program = vec![load(MACHINE)];
@@ -90,6 +104,14 @@ fn program() -> BpfProgram {
         }
         for number in numbers {
             section.extend([jump(libc::BPF_JEQ, number, 0, 1), refused.clone()]);
+        }
+        if let Some(socket) = SOCKET[column] {
+            section.extend([
+                jump(libc::BPF_JEQ, socket, 0, 3),
+                load(ARGUMENT),
+                jump(libc::BPF_JEQ, libc::AF_VSOCK.unsigned_abs(), 0, 1),
+                refused.clone(),
+            ]);
         }
         section.push(ret(libc::SECCOMP_RET_ALLOW));
         // A section is far shorter than a jump can be.
@@ -123,7 +145,7 @@ mod tests {
     use super::*;
 
     /// What the filter says to a call, by the few instructions that it is made of.
-    fn verdict(machine: u32, number: u32) -> u32 {
+    fn verdict(machine: u32, number: u32, argument: u32) -> u32 {
         let program = program();
         let (mut at, mut loaded) = (0, 0);
         loop {
@@ -131,7 +153,12 @@ mod tests {
             at += 1;
             let skip = |is: bool| usize::from(if is { jt } else { jf });
             match u32::from(code) {
-                0x20 => loaded = if k == NUMBER { number } else { machine },
+                0x20 => {
+                    loaded = [(NUMBER, number), (MACHINE, machine), (ARGUMENT, argument)]
+                        .into_iter()
+                        .find_map(|(at, value)| (at == k).then_some(value))
+                        .unwrap()
+                }
                 0x15 => at += skip(loaded == k),
                 0x35 => at += skip(loaded >= k),
                 0x06 => return k,
@@ -147,13 +174,27 @@ mod tests {
             let numbers: Vec<u32> = REFUSED.iter().filter_map(|(_, numbers)| numbers[column]).collect();
             for number in 0..600 {
                 let expected = if numbers.contains(&number) { refuse } else { allow };
-                assert_eq!(verdict(machine, number), expected, "{machine:#x} {number}");
+                assert_eq!(verdict(machine, number, 1), expected, "{machine:#x} {number}");
             }
         }
-        assert_eq!(verdict(0x1234, 0), refuse, "a machine that nobody has heard of");
+        assert_eq!(verdict(0x1234, 0, 1), refuse, "a machine that nobody has heard of");
         if KINDS[0] == X86_64 {
-            assert_eq!(verdict(X86_64.0, X32), refuse);
-            assert_eq!(verdict(X86_64.0, X32 | 250), refuse);
+            assert_eq!(verdict(X86_64.0, X32, 1), refuse);
+            assert_eq!(verdict(X86_64.0, X32 | 250, 1), refuse);
+        }
+    }
+
+    #[test]
+    fn a_socket_is_refused_for_its_family_alone() {
+        let (allow, refuse) = (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_ERRNO | 1);
+        for (machine, column) in KINDS {
+            let socket = SOCKET[column].unwrap();
+            for family in 0..64 {
+                let expected = if family == 40 { refuse } else { allow };
+                assert_eq!(verdict(machine, socket, family), expected, "{machine:#x} {family}");
+                // To any other call the same number means something else.
+                assert_eq!(verdict(machine, 0, family), allow);
+            }
         }
     }
 
@@ -182,11 +223,13 @@ mod tests {
             ("fspick", libc::SYS_fspick),
             ("mount_setattr", libc::SYS_mount_setattr),
             ("open_by_handle_at", libc::SYS_open_by_handle_at),
+            ("io_uring_setup", libc::SYS_io_uring_setup),
         ];
         let (_, column) = KINDS[0];
         for (name, number) in known {
             let ours = REFUSED.iter().find(|(refused, _)| *refused == name).and_then(|(_, own)| own[column]);
             assert_eq!(ours.map(libc::c_long::from), Some(number), "{name}");
         }
+        assert_eq!(SOCKET[column].map(libc::c_long::from), Some(libc::SYS_socket));
     }
 }

@@ -111,6 +111,11 @@ fn recover(paths: &Paths) -> Result<(u64, Vec<Entry>), StoreError> {
             Identity { id, applied: 0 }
         }
     };
+    if !has_log && identity.applied > 0 {
+        let what =
+            format!("it is not there, and journal.redb has taken {} records over from it", identity.applied);
+        return Err(StoreError::Corrupt { path: paths.log.clone(), what });
+    }
     if !has_log {
         Log::create(&paths.log, identity.id)
             .map_err(|source| StoreError::Io { path: paths.log.clone(), source })?;

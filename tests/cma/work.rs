@@ -176,6 +176,9 @@ async fn row_25_stopping_needs_no_body_and_no_first_time() {
         (200, &[JSON], ""),
         (409, &[JSON], "{}"),
         (404, &[JSON], "{}"),
+        (409, &[JSON, ("x-should-retry", "false")], "{}"),
+        (409, &[JSON, ("x-should-retry", "true")], "{}"),
+        (404, &[JSON, ("x-should-retry", "true")], "{}"),
     ] {
         bench.answers(Operation::Stop, status, headers, body);
         let stopped = ControlPlane::stop(&bench.client, &item, StopMode::Force).await;

@@ -122,6 +122,14 @@ async fn going_down_kills_what_is_left_and_answers_who_waits() {
 }
 
 #[tokio::test]
+async fn what_the_hand_was_left_open_stays_with_it() {
+    let hand = Hand::with(Options { prelude: "exec 9</".to_owned(), ..Options::default() });
+    assert!(std::fs::symlink_metadata(format!("/proc/{}/fd/9", hand.pid())).is_ok(), "it was left open");
+    // The last one is the listing itself.
+    assert_eq!(hand.output("ls /proc/self/fd").await, "0\n1\n2\n3");
+}
+
+#[tokio::test]
 async fn a_tool_of_the_same_user_cannot_read_the_hands_memory() {
     let hand = Hand::start();
     let pid = hand.pid();

@@ -1,6 +1,6 @@
 //! What a tool can ask of the kernel.
 
-use remuda::launch::Isolation;
+use remuda::launch::{Isolation, Network};
 
 use crate::bench::{Bench, hand};
 
@@ -35,10 +35,32 @@ async fn what_is_not_divided_by_namespaces_is_refused() {
         "428, -100, b'/', 1".to_owned(),
         "430, b'tmpfs', 0".to_owned(),
         "442, -100, b'/', 0, None, 0".to_owned(),
+        "425, 1, None".to_owned(),
     ];
     let calls: Vec<&str> = calls.iter().map(String::as_str).collect();
     assert_eq!(errors(&bench, &calls).await, "1 ".repeat(calls.len()));
     bench.close().await;
+}
+
+/// A virtual machine's way to its host belongs to no network namespace.
+#[tokio::test]
+async fn the_way_to_whoever_runs_this_host_as_a_virtual_machine_is_closed() {
+    // 40 is the family of those sockets, 1 that of ordinary local ones.
+    let socket = if cfg!(target_arch = "aarch64") { [198, 199] } else { [41, 53] };
+    let [socket, pair] = socket;
+    let calls = [
+        format!("{socket}, 40, 1, 0"),
+        // The kernel looks at the lower half of an argument alone.
+        format!("{socket}, ctypes.c_ulong(40 | 1 << 32), 1, 0"),
+        format!("{socket}, 1, 1, 0"),
+        format!("{pair}, 1, 1, 0, (ctypes.c_int * 2)()"),
+    ];
+    let calls: Vec<&str> = calls.iter().map(String::as_str).collect();
+    for network in [Network::None, Network::Host] {
+        let bench = Bench::with(|options| options.network = network);
+        assert_eq!(errors(&bench, &calls).await, "1 1 allowed allowed ", "{network:?}");
+        bench.close().await;
+    }
 }
 
 #[tokio::test]

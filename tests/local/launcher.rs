@@ -32,6 +32,31 @@ fn process_one_asks_for_its_orders_before_it_does_anything() {
     assert!(said.contains("could not read the launcher's orders"), "{said}");
 }
 
+/// A folder that is open in a process is a way to it, whatever else that process can see.
+#[tokio::test]
+async fn what_whoever_started_remuda_had_open_is_not_handed_on() {
+    for isolation in [Isolation::Namespaces, Isolation::None] {
+        let bench = Bench::with(|options| {
+            // Before it becomes the launcher, it opens the host's root, and leaves it open for what it becomes.
+            let hand = hand().display().to_string();
+            let script = format!(
+                "import os,sys\nos.dup2(os.open('/', os.O_RDONLY), 77, inheritable=True)\n\
+                 os.execv('{hand}', ['{hand}'] + sys.argv[1:])"
+            );
+            options.program = "/usr/bin/python3".into();
+            options.arguments = vec!["-c".to_owned(), script];
+            options.isolation = isolation;
+        });
+        let sandbox = bench.sandbox("sesn_1.1").await;
+        // The last one is the listing itself.
+        let open = "python3 -c \"import os; print(sorted(map(int, os.listdir('/proc/self/fd'))))\"";
+        assert_eq!(sandbox.bash(open).await, "[0, 1, 2, 3]", "{isolation:?}");
+        let launcher = format!("/proc/{}/fd/77", bench.keeper(&sandbox).launcher);
+        assert!(std::fs::symlink_metadata(launcher).is_err(), "the launcher keeps it open");
+        bench.close().await;
+    }
+}
+
 #[tokio::test]
 async fn tools_cannot_find_the_hands_socket_and_journal() {
     let bench = Bench::new();

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use remuda::launch::Spec;
 use remuda_actors::ports::SandboxProvider as _;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
-use crate::bench::{Bench, Sandbox};
+use crate::bench::{Bench, Sandbox, until};
 
 /// Nests so many folders in the workspace.
 async fn nest(sandbox: &Sandbox, levels: u32) {
@@ -41,7 +42,7 @@ async fn what_a_dead_process_left_half_removed_is_removed_at_the_next_start() {
     std::fs::rename(bench.folder(&sandbox).join("files/workspace"), sandboxes.join(".old/left/workspace"))
         .expect("a move");
     bench.reopened();
-    assert_eq!((count(&sandboxes.join(".old")), count(&sandboxes.join(".new"))), (0, 0));
+    until(|| count(&sandboxes.join(".old")) + count(&sandboxes.join(".new")) == 0).await;
     bench.close().await;
 }
 
@@ -57,11 +58,26 @@ async fn what_cannot_be_removed_does_not_keep_a_provider_from_starting() {
         // Only an administrator can make such a file, and not in every file system.
         return;
     }
-    let next = bench.reopened();
-    ioctl_setflags(&kept, plain).expect("to take it back");
-    assert_eq!(count(&bench.dir.path().join("sandboxes/.old")), 1, "it is still there");
-    drop(next);
     bench.reopened();
-    assert_eq!(count(&bench.dir.path().join("sandboxes/.old")), 0, "and what can be removed is");
+    until(|| !left.join("gone").exists()).await;
+    assert!(left.join("kept").exists(), "it is still there");
+    ioctl_setflags(&kept, plain).expect("to take it back");
+    bench.reopened();
+    until(|| count(&bench.dir.path().join("sandboxes/.old")) == 0).await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn groups_of_sandboxes_that_were_never_finished_are_removed_at_the_next_start() {
+    let bench = Bench::new();
+    let sandbox = bench.sandbox("sesn_1.1").await;
+    let spec = std::fs::read(bench.folder(&sandbox).join("sandbox.json")).expect("what it is");
+    let spec: Spec = serde_json::from_slice(&spec).expect("what it is");
+    let left: Vec<_> = spec.cgroups.iter().map(|group| group.with_file_name("sesn_1.2")).collect();
+    left.iter().for_each(|group| std::fs::create_dir(group).expect("a group"));
+    bench.reopened();
+    assert!(left.iter().all(|group| !group.exists()));
+    assert!(spec.cgroups.iter().all(|group| group.exists()), "what lives keeps its own");
+    assert_eq!(sandbox.bash("echo and lives").await, "and lives");
     bench.close().await;
 }

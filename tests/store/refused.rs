@@ -78,6 +78,11 @@ async fn what_is_no_journal() {
     fs::remove_file(dir.path().join(TABLES)).expect("remove");
     refused_saying(dir.path(), &[LOG, "not a journal of remuda", "not there"]);
 
+    // What was in it may be all that is known of a call that runs.
+    let dir = journal().await;
+    fs::remove_file(dir.path().join(LOG)).expect("remove");
+    refused_saying(dir.path(), &[LOG, "damaged", "not there", "journal.redb", "move"]);
+
     for bytes in [&b""[..], b"remuda-log", b"something else that is long enough to be one"] {
         let dir = journal().await;
         fs::write(dir.path().join(LOG), bytes).expect("write");

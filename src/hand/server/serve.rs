@@ -31,6 +31,7 @@ use crate::hand::environment::Environment;
 use crate::hand::journal::{Journal, JournalError};
 use crate::hand::lane::Sandbox;
 use crate::hand::procfs;
+use crate::inherited;
 
 /// Connections served at once; more wait to be accepted. Twice what the live calls can use.
 const MAX_CONNECTIONS: usize = 128;
@@ -103,6 +104,9 @@ pub enum ServeError {
     /// The process could not be set up.
     #[error("could not take over the children of this process")]
     Children(#[source] io::Error),
+    /// What the process was left open could not be kept from its children.
+    #[error("could not keep back what this process was left open")]
+    Inherited(#[source] io::Error),
     /// The runtime could not be set up.
     #[error("could not start the runtime")]
     Runtime(#[source] io::Error),
@@ -111,8 +115,8 @@ pub enum ServeError {
 /// Runs a hand until `shutdown` is over; `ready` is told where it listens, with the
 /// port it was given, as soon as it does.
 ///
-/// It takes over this process's children, makes it the reaper of its orphans and forbids its memory to be
-/// read by others of the same user, so it is meant for a process of its own; a second one in the same
+/// It takes over this process's children, makes it the reaper of its orphans, keeps what it was left open from
+/// them and forbids its memory to be read by others of the same user, so it is meant for a process of its own; a second one in the same
 /// process is refused.
 ///
 /// # Errors
@@ -131,6 +135,7 @@ pub async fn serve(
     // A tool of the same user could otherwise read the token and the results of other calls.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|errno| ServeError::Children(errno.into()))?;
+    inherited::keep_back().map_err(ServeError::Inherited)?;
     let confinement = Confinement::new(&options.workdir, &options.allow_roots, &options.read_only_roots)?;
     let state_dir = std::path::absolute(&options.state_dir).unwrap_or(options.state_dir);
     if confinement.at(&state_dir, |_| Ok(())).is_ok() {

@@ -14,9 +14,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::discard;
 use super::groups::Groups;
-use super::processes::{children, kill_below, send};
+use super::processes::{kill_below, send};
 use super::provider::{LocalProvider, unavailable};
 use crate::launch::{Folder, Seizure, seize};
+use crate::processes::children;
 
 /// Where folders are put on the way out, so that their names are free at once.
 pub(super) const OLD: &str = ".old";

@@ -6,6 +6,7 @@
 //! sandboxes all the same: limits then hold for single processes, freezing is done by signals, and what a
 //! sandbox uses is asked of each of its processes.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -98,6 +99,17 @@ impl Hierarchies {
     pub(super) fn remove(&self) {
         for parent in &self.parents {
             let _ = fs::remove_dir(parent);
+        }
+    }
+
+    /// Removes the groups of sandboxes that have no folder (any more). They are empty, or are left alone: whoever
+    /// died between the two made or removed the one and not the other.
+    pub(super) fn sweep(&self, has_folder: impl Fn(&OsStr) -> bool) {
+        for entry in self.parents.iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten() {
+            if !has_folder(&entry.file_name()) {
+                // What is no group at all cannot be removed this way.
+                let _ = fs::remove_dir(entry.path());
+            }
         }
     }
 

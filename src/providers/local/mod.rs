@@ -28,6 +28,7 @@ mod disk;
 mod groups;
 mod hand;
 mod hierarchies;
+mod leftovers;
 mod processes;
 mod provider;
 mod signals;

@@ -14,9 +14,9 @@ use remuda_actors::ports::{
 };
 use tokio::sync::Semaphore;
 
-use super::discard;
 use super::hand::LocalHand;
 use super::hierarchies::{Cgroups, Hierarchies};
+use super::leftovers;
 use super::processes::is_dead;
 use super::unreadable::Unreadable;
 use super::usage::AT_ONCE;
@@ -118,22 +118,15 @@ impl LocalProvider {
             fs::DirBuilder::new().recursive(true).mode(0o711).create(&options.dir)?;
             // Each sandbox runs under an id of its own, which has to get to its folder, but to see no other.
             fs::set_permissions(&options.dir, fs::Permissions::from_mode(0o711))?;
-            for unfinished in [super::start::NEW, super::delete::OLD] {
-                let unfinished = options.dir.join(unfinished);
-                match fs::DirBuilder::new().mode(0o700).create(&unfinished) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    made => made?,
-                }
-                // What a process that died was in the middle of making or removing is in nobody's way.
-                if let Err(error) = discard::clear(&unfinished) {
-                    tracing::warn!(%error, folder = %unfinished.display(), "a removed sandbox's files are left");
-                }
-            }
-            super::succession::undo_all(&options.dir)
+            let leftovers = leftovers::find(&options.dir)?;
+            super::succession::undo_all(&options.dir)?;
+            leftovers::remove(leftovers);
+            Ok(())
         };
         prepare().map_err(|source| SetupError::Folder { path: options.dir.clone(), source })?;
         SetupError::check_reachable(&options)?;
         let hierarchies = Hierarchies::find(options.owner.as_str(), cgroups);
+        hierarchies.sweep(|name| options.dir.join(name).exists());
         tracing::debug!(cgroups = hierarchies.describe(), "local sandboxes are set up");
         let measuring = Arc::new(Semaphore::new(AT_ONCE));
         Ok(Self {

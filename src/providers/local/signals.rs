@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
-use super::processes::{Process, State, below, send};
+use super::processes::send;
+use crate::processes::{Identity, Process, State, below};
 
 /// How long a tree may take to stop. It takes well under a millisecond unless a process is deep in the kernel,
 /// or forks without end.
@@ -31,9 +32,6 @@ const STOP: Duration = Duration::from_secs(5);
 
 /// Time between two looks at processes that are to stop.
 const PAUSE: Duration = Duration::from_micros(200);
-
-/// A process by its number and when it was started.
-type Identity = (u32, u64);
 
 /// Stops everything below a process, but not itself, and returns when it has stopped.
 ///
@@ -52,14 +50,14 @@ pub(super) fn stop(root: u32, note: &Path) -> io::Result<()> {
                 State::Stopped | State::Dead => continue,
                 // It stops as soon as it gets to do anything, which for a parent that waits for a stopped
                 // child is never.
-                State::Waiting if signalled.contains(&identity(process)) => continue,
+                State::Waiting if signalled.contains(&process.identity()) => continue,
                 State::Active | State::Waiting => {}
             }
             is_still = false;
             send(process.pid, Signal::STOP);
-            signalled.insert(identity(process));
+            signalled.insert(process.identity());
         }
-        let tree: BTreeSet<Identity> = tree.iter().map(identity).collect();
+        let tree: BTreeSet<Identity> = tree.iter().map(Process::identity).collect();
         // A child that was forked before its parent stopped may have been missed by the look that saw the
         // parent stopped, but not by the one after it.
         if is_still && settled.as_ref() == Some(&tree) {
@@ -87,7 +85,7 @@ pub(super) fn go_on(root: u32, note: &Path) -> io::Result<()> {
 
 fn continue_all(root: u32, note: &Path) -> io::Result<()> {
     let Some(stopped) = noted(note)? else { return Ok(()) };
-    for process in below(root).iter().rev().filter(|process| !stopped.contains(&identity(process))) {
+    for process in below(root).iter().rev().filter(|process| !stopped.contains(&process.identity())) {
         send(process.pid, Signal::CONT);
     }
     fs::remove_file(note)
@@ -103,7 +101,7 @@ fn turn(note: &Path) -> io::Result<File> {
 
 /// Notes which processes are stopped already.
 fn remember(note: &Path, tree: &[Process]) -> io::Result<()> {
-    let stopped = tree.iter().filter(|process| process.state == State::Stopped).map(identity);
+    let stopped = tree.iter().filter(|process| process.state == State::Stopped).map(Process::identity);
     let stopped: BTreeSet<Identity> = match noted(note)? {
         // It stands by already, or somebody died on the way: who is stopped now may be so because of us.
         Some(noted) => stopped.filter(|process| noted.contains(process)).collect(),
@@ -123,21 +121,20 @@ fn noted(note: &Path) -> io::Result<Option<BTreeSet<Identity>>> {
     }
 }
 
-fn identity(process: &Process) -> Identity {
-    (process.pid, process.started)
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
 
     use super::*;
+    use crate::processes::children;
 
     /// A shell with children of which some fork all the time, and one that leaves its session.
     fn busy() -> Child {
         let script = "(while :; do /bin/true; done) & setsid sh -c 'while :; do /bin/true; done' & wait";
         let shell = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
-        while below(shell.id()).len() < 2 {
+        // Its own two, and not one and what that has started: the shell itself is not stopped, so the second one
+        // could still come after the rest has been.
+        while children(shell.id()).len() < 2 {
             std::thread::yield_now();
         }
         shell
@@ -156,11 +153,11 @@ mod tests {
         let shell = busy();
         for _ in 0..20 {
             stop(shell.id(), &note).unwrap();
-            let before: BTreeSet<Identity> = below(shell.id()).iter().map(identity).collect();
+            let before: BTreeSet<Identity> = below(shell.id()).iter().map(Process::identity).collect();
             std::thread::sleep(Duration::from_millis(5));
             let tree = below(shell.id());
             assert!(tree.iter().all(|process| process.state != State::Active), "{tree:?}");
-            assert_eq!(tree.iter().map(identity).collect::<BTreeSet<_>>(), before);
+            assert_eq!(tree.iter().map(Process::identity).collect::<BTreeSet<_>>(), before);
             go_on(shell.id(), &note).unwrap();
         }
         end(shell);
