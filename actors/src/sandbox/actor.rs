@@ -210,11 +210,12 @@ impl SandboxActor {
 
     /// What is to be repeated draws on the budget of the whole tree. Nothing is repeated that has used it up,
     /// except what must be known before anything else is done: whether a sandbox exists, and what a call came
-    /// to.
+    /// to. What an open circuit refused was not asked of anyone, so asking it is no repetition.
     fn budgeted(&self, event: Event) -> Event {
         let retries = &self.context.retries;
         let spend = |fault: Fault| {
-            if !fault.class.is_retryable() || fault.class == FaultClass::Ambiguous || retries.try_spend() {
+            let is_free = matches!(fault.class, FaultClass::Ambiguous | FaultClass::Throttled);
+            if !fault.class.is_retryable() || is_free || retries.try_spend() {
                 return fault;
             }
             let message = format!("{fault}; too much fails just now to try it again");

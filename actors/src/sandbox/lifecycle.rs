@@ -34,6 +34,8 @@
 //! Delays and jitter ([`backoff`](crate::backoff)); sandboxes without a session ([`herd`](crate::herd)), and
 //! those whose owner died ([`reaper`](crate::reaper)).
 
+use std::time::Duration;
+
 use super::calls::Calls;
 use super::idle::Idle;
 use super::policy::{Background, Policy};
@@ -50,6 +52,8 @@ pub struct Lifecycle {
     state: State,
     instance: u32,
     rounds: u32,
+    /// How long the open circuit before its provider has had it wait since it was let through.
+    refused: Duration,
     idle: Idle,
     calls: Calls,
 }
@@ -74,7 +78,8 @@ impl Lifecycle {
     }
 
     fn new(state: State, instance: u32) -> Self {
-        Self { state, instance, rounds: 0, idle: Idle::default(), calls: Calls::default() }
+        let (idle, calls) = (Idle::default(), Calls::default());
+        Self { state, instance, rounds: 0, refused: Duration::ZERO, idle, calls }
     }
 
     /// Where it stands.
@@ -161,8 +166,10 @@ impl Lifecycle {
             (S::Freezing, E::StandbyFailed(_)) => self.thaw(1, effects),
             (S::Thawing { .. }, E::Resumed) => self.ready(policy, effects),
             (S::Thawing { attempt }, E::ResumeFailed(fault)) => {
-                if fault.class.is_retryable() && *attempt < policy.thaw_attempts {
-                    effects.push(Effect::ArmRetry { attempt: *attempt, retry_after: fault.retry_after });
+                let attempt = self.used(*attempt, &fault, policy);
+                if fault.class.is_retryable() && attempt < policy.thaw_attempts {
+                    effects.push(Effect::ArmRetry { attempt, retry_after: fault.retry_after });
+                    self.state = S::Thawing { attempt };
                 } else {
                     self.replace(&fault, policy, effects);
                 }
@@ -234,6 +241,11 @@ impl Lifecycle {
                 | E::Expected
                 | E::PartDue,
             )
+            // What the request came to that was given up for the sake of parking.
+            | (
+                S::Parking | S::Shelving,
+                E::LookedUp { .. } | E::LookUpFailed(_) | E::Resumed | E::ResumeFailed(_),
+            )
             | (
                 S::Deleting { .. } | S::Parked | S::Left | S::Gone,
                 E::LookedUp { .. }
@@ -269,22 +281,27 @@ impl Lifecycle {
             return;
         }
         self.idle.stop();
+        let call = match self.is_attachable() {
+            true => call,
+            false if call.started && !call.rerun => {
+                let fault = Fault::new(FaultClass::Ambiguous, "its sandbox is gone");
+                effects.push(Effect::Undone { call: call.id, why: Undone::Lost(fault) });
+                return;
+            }
+            false => Call { started: false, ..call },
+        };
         match &self.state {
             State::Ready => self.calls.run(call, effects),
             State::Standby => {
                 self.calls.wait(call);
                 self.thaw(1, effects);
             }
-            State::Absent | State::Failed { .. } if call.started && !call.rerun => {
-                let fault = Fault::new(FaultClass::Ambiguous, "its sandbox is gone");
-                effects.push(Effect::Undone { call: call.id, why: Undone::Lost(fault) });
-            }
             State::Absent => {
-                self.calls.wait(Call { started: false, ..call });
+                self.calls.wait(call);
                 self.begin(1, effects);
             }
             State::Failed { fault } if fault.class.is_retryable() && self.rounds < policy.create_rounds => {
-                self.calls.wait(Call { started: false, ..call });
+                self.calls.wait(call);
                 self.begin(1, effects);
             }
             // The agent is told every time, so that it can come to an end by itself, but not for ever.
@@ -316,6 +333,32 @@ impl Lifecycle {
         }
     }
 
+    /// Whether a call that was given to the instance before this moment can be attached to. Once that instance
+    /// is known to be gone or of no use, the call must not be taken for one of the next.
+    fn is_attachable(&self) -> bool {
+        use State as S;
+        match &self.state {
+            S::Absent | S::Failed { .. } | S::Creating { .. } | S::Replacing { .. } => false,
+            S::LookingUp { maker, .. } | S::BackingOff { next: Next::LookUp(maker), .. } => {
+                *maker != Maker::Us
+            }
+            S::BackingOff { next: Next::Create, .. } => false,
+            S::Ready
+            | S::Freezing
+            | S::Standby
+            | S::Thawing { .. }
+            | S::Abandoning
+            | S::Parting
+            | S::Parking
+            | S::Shelving
+            | S::Leaving
+            | S::Deleting { .. }
+            | S::Parked
+            | S::Left
+            | S::Gone => true,
+        }
+    }
+
     fn begin(&mut self, attempt: u32, effects: &mut Vec<Effect>) {
         effects.push(Effect::Create { instance: self.instance });
         self.state = State::Creating { attempt };
@@ -331,10 +374,26 @@ impl Lifecycle {
     }
 
     fn create_failed(&mut self, attempt: u32, fault: Fault, policy: &Policy, effects: &mut Vec<Effect>) {
+        let attempt = self.used(attempt, &fault, policy);
         if fault.class == FaultClass::Ambiguous {
             self.look_up(attempt, Maker::Us, effects);
         } else {
             self.back_off(attempt, Next::Create, fault, policy, effects);
+        }
+    }
+
+    /// The attempts that are used up by a failed one: a request that an open circuit refused was none, unless
+    /// that goes on for too long.
+    fn used(&mut self, attempt: u32, fault: &Fault, policy: &Policy) -> u32 {
+        match fault.retry_after {
+            Some(wait) if fault.class == FaultClass::Throttled && !wait.is_zero() => {
+                self.refused = self.refused.saturating_add(wait);
+                attempt.saturating_sub(u32::from(self.refused <= policy.refused_for))
+            }
+            _ => {
+                self.refused = Duration::ZERO;
+                attempt
+            }
         }
     }
 
@@ -365,7 +424,7 @@ impl Lifecycle {
     /// The sandbox runs: so do the calls that waited for it.
     fn ready(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
         self.state = State::Ready;
-        self.rounds = 0;
+        (self.rounds, self.refused) = (0, Duration::ZERO);
         self.calls.run_waiting(effects);
         self.rest(policy, effects);
     }

@@ -285,6 +285,8 @@ async fn what_has_used_the_budget_of_retries_up_is_told_and_not_repeated() {
     let mut world = World::new();
     let few = |n| NonZeroU32::new(n).expect("not zero");
     (world.settings.retries.rate.per_second, world.settings.retries.rate.burst) = (few(1), few(1));
+    // What an open circuit refuses is no repetition.
+    world.settings.breaker.failures = u32::MAX;
     for _ in 0..100 {
         let what = "there is no room".to_owned();
         let fault = ProviderError::Unavailable { what, source: "full".into() };

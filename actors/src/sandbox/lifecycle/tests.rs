@@ -289,6 +289,86 @@ fn calls_of_a_sandbox_that_cannot_be_adopted_are_unknown_and_others_get_a_new_on
 }
 
 #[test]
+fn a_call_of_an_instance_that_is_gone_is_not_taken_for_one_of_the_next() {
+    let lifecycle = Lifecycle::adopt(3, &mut Vec::new());
+    let mut bench = Bench { lifecycle, policy: policy() };
+    bench.step(Event::LookedUp { present: false });
+    assert_eq!(bench.call("b"), ["create 4"]);
+    assert_eq!(bench.step(started("a")), ["a lost"], "told while the next one is being made");
+    bench.step(create_failed(FaultClass::Ambiguous));
+    assert_eq!(bench.step(started("c")), ["c lost"]);
+    bench.step(Event::LookedUp { present: false });
+    assert_eq!(bench.step(started("d")), ["d lost"]);
+    let looks = Call { id: "e".into(), started: true, rerun: true };
+    assert!(bench.step(Event::Call(looks)).is_empty());
+    bench.step(Event::RetryDue { attempt: 1 });
+    assert_eq!(bench.step(Event::Created), ["run b", "run e"]);
+}
+
+#[test]
+fn a_call_that_was_cut_short_is_not_run_again_when_its_instance_is_lost() {
+    let mut bench = Bench::ready();
+    for id in ["a", "b"] {
+        bench.step(Event::Call(Call { id: id.into(), started: false, rerun: true }));
+    }
+    bench.step(Event::Cancel { call: "a".into(), why: Cancellation::Interrupted });
+    bench.step(call_failed("b", FaultClass::Transient));
+    let gone = Event::Probed { call: "b".into(), present: false };
+    assert_eq!(bench.step(gone), ["a lost", "create 2"]);
+    assert_eq!(bench.step(Event::Created), ["run b"]);
+}
+
+fn refused(secs: u64) -> Fault {
+    Fault { retry_after: Some(Duration::from_secs(secs)), ..fault(FaultClass::Throttled) }
+}
+
+#[test]
+fn what_an_open_circuit_refuses_is_no_attempt_unless_that_goes_on_for_too_long() {
+    let mut bench = Bench::new();
+    bench.call("a");
+    bench.step(create_failed(FaultClass::Transient));
+    bench.step(Event::RetryDue { attempt: 1 });
+    for _ in 0..4 {
+        assert_eq!(bench.step(Event::CreateFailed(refused(30))), ["retry after 1"]);
+        assert_eq!(bench.step(Event::RetryDue { attempt: 1 }), ["create 1"]);
+    }
+    for attempt in 2..4 {
+        assert_eq!(bench.step(Event::CreateFailed(refused(30))), [format!("retry after {attempt}")]);
+        bench.step(Event::RetryDue { attempt });
+    }
+    assert_eq!(bench.step(Event::CreateFailed(refused(30))), ["unavailable", "a without sandbox"]);
+}
+
+#[test]
+fn a_sandbox_that_stands_by_is_not_given_up_because_a_circuit_is_open() {
+    let mut bench = Bench::frozen();
+    bench.call("a");
+    for _ in 0..12 {
+        assert_eq!(bench.step(Event::ResumeFailed(refused(10))), ["retry after 0"]);
+        assert_eq!(bench.step(Event::RetryDue { attempt: 0 }), ["resume"]);
+    }
+    for attempt in 1..=2 {
+        assert_eq!(bench.step(Event::ResumeFailed(refused(10))), [format!("retry after {attempt}")]);
+        bench.step(Event::RetryDue { attempt });
+    }
+    assert_eq!(bench.step(Event::ResumeFailed(refused(10))), ["delete"], "not for ever");
+}
+
+#[test]
+fn an_answer_that_crosses_the_decision_to_park_is_no_bug() {
+    let lifecycle = Lifecycle::adopt(3, &mut Vec::new());
+    let mut bench = Bench { lifecycle, policy: policy() };
+    assert_eq!(bench.step(Event::Released(Release::Park)), ["standby"]);
+    assert!(bench.step(Event::LookedUp { present: true }).is_empty());
+    assert_eq!(bench.step(Event::StoodBy), ["shelve"]);
+    let mut bench = Bench::frozen();
+    bench.call("a");
+    assert_eq!(bench.step(Event::Released(Release::Park)), ["standby"]);
+    assert!(bench.step(Event::Resumed).is_empty());
+    assert_eq!(bench.step(Event::StoodBy), ["shelve"]);
+}
+
+#[test]
 fn a_stop_while_creating_waits_for_the_create_and_deletes_whatever_came_of_it() {
     for event in [Event::Created, create_failed(FaultClass::Ambiguous), create_failed(FaultClass::Transient)]
     {
