@@ -182,6 +182,11 @@ impl Entry {
         self.memory().lease = Some(LeaseMemory { token, ttl, expires: at + ttl });
     }
 
+    /// How long the lease runs after an accepted beat, for all that is known so far.
+    pub(crate) fn lease_ttl(&self) -> Option<Duration> {
+        self.memory().lease.as_ref().map(|lease| lease.ttl)
+    }
+
     /// Whether the lease may still be ours at `now`.
     pub(crate) fn holds_lease(&self, now: Instant) -> bool {
         self.memory().lease.as_ref().is_some_and(|lease| lease.expires > now)

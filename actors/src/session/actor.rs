@@ -480,10 +480,12 @@ async fn beat(
     let sent = Instant::now();
     match control(within, context.ports.control.heartbeat(&entry.item, token.as_ref())).await {
         Ok(beat) => {
+            // A server may leave out what it has said before.
+            let ttl = if beat.ttl.is_zero() { entry.lease_ttl().unwrap_or_default() } else { beat.ttl };
+            // The lease runs from when the beat was sent, and the record from when it is written.
+            let (token, ttl) = (Some(beat.token.clone()), ttl.saturating_sub(sent.elapsed()));
             // First, since the next beat takes this task's place as soon as this one is known.
-            context
-                .note(&entry.item.id, Record::Beat { token: Some(beat.token.clone()), ttl: beat.ttl })
-                .await;
+            context.note(&entry.item.id, Record::Beat { token, ttl }).await;
             let event = lease::Event::Beaten { number, beat, took: sent.elapsed() };
             let _ = to.cast(SessionMsg::Event(Event::Lease(event)));
         }

@@ -106,6 +106,8 @@ pub struct Chain {
     pub number: u32,
     /// How long the lease runs after an accepted beat.
     pub ttl: Duration,
+    /// Names the timer of its end: the beat that extended it last.
+    pub expiry: u32,
     /// Whether the server has said that it wants the item to end.
     pub standing: Standing,
 }
@@ -315,8 +317,8 @@ impl Lease {
         effects: &mut Vec<Effect>,
     ) -> Self {
         effects.push(Effect::ArmExpiry { number: 0, after: left });
-        Self::Resting(Chain { token, failures: 1, number: 0, ttl, standing: Standing::Unconfirmed })
-            .beat(effects)
+        let standing = Standing::Unconfirmed;
+        Self::Resting(Chain { token, failures: 1, number: 0, ttl, expiry: 0, standing }).beat(effects)
     }
 
     /// One word for the state.
@@ -366,7 +368,9 @@ impl Lease {
             (S::Resting(chain), E::BeatDue { number }) if chain.number == number => {
                 S::Resting(chain.clone()).beat(effects)
             }
-            (S::Beating(_) | S::Resting(_), E::Expired { .. }) => lost(Loss::Expired, effects),
+            (S::Beating(chain) | S::Resting(chain), E::Expired { number }) if chain.expiry == number => {
+                lost(Loss::Expired, effects)
+            }
             // The stop needs no token, but it would end a stranger's item once ours has lapsed.
             (
                 S::Stopping { .. } | S::StopBackoff { .. },
@@ -431,7 +435,8 @@ fn acknowledged(policy: &Policy, effects: &mut Vec<Effect>) -> Lease {
     let (ttl, standing) = (policy.initial_ttl, Standing::Unconfirmed);
     effects.push(Effect::Keep { token: None, ttl, ago: Duration::ZERO });
     effects.push(Effect::ArmExpiry { number: 0, after: ttl });
-    let lease = Lease::Resting(Chain { token: None, failures: 0, number: 0, ttl, standing }).beat(effects);
+    let chain = Chain { token: None, failures: 0, number: 0, ttl, expiry: 0, standing };
+    let lease = Lease::Resting(chain).beat(effects);
     // Told last: the beat comes before everything that the session does because of it.
     effects.push(Effect::Acknowledged);
     lease
@@ -450,11 +455,15 @@ fn ack_failed(attempt: u32, fault: Fault, policy: &Policy, effects: &mut Vec<Eff
 fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effect>) -> Lease {
     let ttl = if beat.ttl.is_zero() { chain.ttl } else { beat.ttl };
     effects.push(Effect::Keep { token: Some(beat.token.clone()), ttl, ago: took });
+    let left = ttl.saturating_sub(took);
+    let expiry = if beat.extended { chain.number } else { chain.expiry };
     if beat.extended {
-        effects.push(Effect::ArmExpiry { number: chain.number, after: ttl.saturating_sub(took) });
+        effects.push(Effect::ArmExpiry { number: expiry, after: left });
     }
     let number = chain.number + 1;
-    effects.push(Effect::ArmBeat { number, after: interval(ttl) });
+    // The next one may take as long as this one did, and must be answered before the lease ends.
+    let after = interval(ttl).min(left.saturating_sub(took)).max(MIN_INTERVAL.saturating_sub(took));
+    effects.push(Effect::ArmBeat { number, after });
     // Told last, since the session may end because of it.
     let wanted = beat.extended && beat.state == ItemState::Live;
     let standing = match (chain.standing, wanted) {
@@ -469,7 +478,7 @@ fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effec
         }
         (Standing::Held, true) => Standing::Held,
     };
-    Lease::Resting(Chain { token: Some(beat.token), failures: 0, number, ttl, standing })
+    Lease::Resting(Chain { token: Some(beat.token), failures: 0, number, ttl, expiry, standing })
 }
 
 /// The chain to go on with after a failed precondition, if the server's token can only be our own.

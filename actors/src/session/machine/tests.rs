@@ -57,7 +57,8 @@ impl Bench {
     }
 
     fn lose(&mut self) -> Vec<String> {
-        self.step(Event::Lease(LeaseEvent::Expired { number: 0 }))
+        let number = self.beats.saturating_sub(1);
+        self.step(Event::Lease(LeaseEvent::Expired { number }))
     }
 
     fn live(&mut self, event: event::Event) -> Vec<String> {
