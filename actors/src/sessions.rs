@@ -232,6 +232,7 @@ impl Sessions {
             });
             return;
         }
+        self.context.ledger.inherit(&kid.entry);
         let actor = SessionActor { context: Arc::clone(&self.context), entry: Arc::clone(&kid.entry) };
         match me.get_cell().spawn_linked(None, actor, ()).await {
             Ok((actor, _)) => {
@@ -338,8 +339,11 @@ async fn let_go(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionsM
             let result = result.unwrap_or_else(|| Arc::new(ToolResult::error(unknown)));
             let answer = Answer { call, kind: CallKind::Toolset, result };
             let posted = control(deadlines.control, context.ports.control.post(&entry.item, &answer)).await;
-            if let Err(error) = posted {
-                tracing::warn!(error = %error.fault(), remuda.call.id = %answer.call, "could not answer a given-up call");
+            match posted {
+                Ok(()) => entry.close_call(&answer.call),
+                Err(error) => tracing::warn!(
+                    error = %error.fault(), remuda.call.id = %answer.call, "could not answer a given-up call"
+                ),
             }
         }
         let stopped = control(deadlines.control, context.ports.control.stop(&entry.item, StopMode::Force));

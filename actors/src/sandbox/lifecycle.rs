@@ -59,10 +59,10 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A sandbox that does not exist yet.
-    pub fn create(effects: &mut Vec<Effect>) -> Self {
-        effects.push(Effect::Create { instance: 1 });
-        Self::new(State::Creating { attempt: 1 }, 1)
+    /// A sandbox that does not exist yet; its first instance is to have this number.
+    pub fn create(instance: u32, effects: &mut Vec<Effect>) -> Self {
+        effects.push(Effect::Create { instance });
+        Self::new(State::Creating { attempt: 1 }, instance)
     }
 
     /// A sandbox that an earlier incarnation intended to create, and may have.

@@ -65,6 +65,22 @@ fn name(about: &About, instance: u32) -> SandboxId {
     SandboxId::from(format!("{}.{instance}", about.session))
 }
 
+/// The number of a session's sandbox with a name of its own.
+fn number(about: &About, sandbox: &SandboxId) -> Option<u32> {
+    sandbox.as_str().strip_prefix(about.session.as_str())?.strip_prefix('.')?.parse().ok()
+}
+
+/// The number for the first instance of a session that has none: a name that means an earlier sandbox of the
+/// session is not used again, neither while a call that was given to that one has no answer, nor while that one
+/// is being deleted.
+pub(super) fn first_instance(about: &About) -> u32 {
+    let given = about.entry.given_calls();
+    let given = given.iter().filter_map(|(_, sandbox)| number(about, sandbox));
+    let shelf = about.context.herd.shelf();
+    let used = shelf.all().filter_map(|sandbox| number(about, sandbox)).chain(given);
+    used.max().map_or(1, |last| last.saturating_add(1))
+}
+
 async fn make(about: &About, instance: u32) -> Result<(), Fault> {
     let id = name(about, instance);
     about.entry.intend_sandbox(instance, id.clone());
@@ -198,19 +214,23 @@ pub(super) async fn inspect(about: &About, hand_of: Arc<dyn Hand>, policy: &Poli
     Jobs::Some { permille: u32::try_from(permille).unwrap_or(u32::MAX) }
 }
 
-/// Gives a call to the hand and waits for its answer, once it is written down that it was given.
+/// Gives a call to the hand and waits for its answer, once it is written down that it was given. What is not
+/// written down is not run.
 pub(super) async fn call(
     about: &About,
     hand_of: Arc<dyn Hand>,
+    sandbox: SandboxId,
     request: &CallRequest,
-    started: Option<Record>,
 ) -> Result<CallReply, Fault> {
-    if let Some(started) = started
-        && let Err(fault) = about.context.record(&about.entry.item.id, started).await
-    {
-        // Nothing is wrong with the sandbox, and what is not written down is not run.
-        about.entry.close_call(&request.call);
-        return Err(Fault { class: FaultClass::Permanent, ..fault });
+    let call = &request.call;
+    if !about.entry.is_call_written(call) {
+        let started = Record::CallStarted { call: call.clone(), sandbox };
+        if let Err(fault) = about.context.record(&about.entry.item.id, started).await {
+            // Nothing is wrong with the sandbox.
+            about.entry.close_call(call);
+            return Err(Fault { class: FaultClass::Permanent, ..fault });
+        }
+        about.entry.write_call(call);
     }
     let within = request.timeout + about.context.settings.deadlines.hand;
     hand(within, hand_of.call(request)).await.map_err(|error| error.fault())

@@ -203,14 +203,10 @@ impl SessionActor {
     }
 
     fn take(&self, me: &ActorRef<SessionMsg>, event: Event, state: &mut State) {
-        let finished = match &event {
-            Event::Finished { call, result } => {
-                state.given.remove(call);
-                self.entry.finish_call(call, Arc::clone(result));
-                Some(call.clone())
-            }
-            _ => None,
-        };
+        if let Event::Finished { call, result } = &event {
+            state.given.remove(call);
+            self.entry.finish_call(call, Arc::clone(result));
+        }
         let (from, mut effects) = (state.machine.state().name(), Vec::new());
         if let Err(illegal) = state.machine.step(event, &self.context.settings.session, &mut effects) {
             self.context.illegal(illegal);
@@ -221,11 +217,6 @@ impl SessionActor {
         {
             let work = self.entry.item.id.clone();
             self.context.notices.publish(Notice::Session { work, session, from, to });
-        }
-        if let Some(call) = finished
-            && !effects.iter().any(|effect| matches!(effect, Effect::Post(answer) if answer.call == call))
-        {
-            self.entry.close_call(&call);
         }
         if let machine::State::Deleting { end } | machine::State::Releasing { end } = state.machine.state() {
             self.entry.set_end(end.clone());
@@ -298,8 +289,9 @@ impl SessionActor {
                 let after = settings.backoffs.post.delay(attempt, retry_after, &mut state.rng);
                 arm(me, state, Slot::Post(call.clone()), after, Event::PostDue { call, attempt });
             }
+            Effect::Withhold => state.tasks.clear_all(|slot| matches!(slot, Slot::Post(_))),
+            Effect::Forget { call } => self.entry.close_call(&call),
             Effect::PostRefused { call, fault } => {
-                self.entry.close_call(&call);
                 if let Some(session) = self.entry.item.session().cloned() {
                     let reason = fault.message;
                     self.context.notices.publish(Notice::PostRefused { session, call, reason });
@@ -451,7 +443,15 @@ fn arm(me: &ActorRef<SessionMsg>, state: &mut State, slot: Slot, after: Duration
 /// for good.
 async fn acknowledge(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionMsg>) {
     let item = entry.item.clone();
-    let event = match context.record(&item.id, Record::Claimed { item: item.clone() }).await {
+    let claimed = async {
+        context.record(&item.id, Record::Claimed { item: item.clone() }).await?;
+        // What earlier items of the session have left must not be new to a successor.
+        for (call, sandbox) in entry.given_calls() {
+            context.record(&item.id, Record::CallStarted { call, sandbox }).await?;
+        }
+        Ok(())
+    };
+    let event = match claimed.await {
         Err(fault) => lease::Event::AckFailed(fault),
         Ok(()) => match control(context.settings.deadlines.ack, context.ports.control.ack(&item)).await {
             // Before the first beat: what a successor finds refused is then known to be ours.

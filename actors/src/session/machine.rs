@@ -460,8 +460,16 @@ impl Machine {
         Ok((life != Life::Live).then_some(End::SessionOver))
     }
 
+    /// Whether answers may be on their way.
+    fn has_run(&self) -> bool {
+        matches!(self.state, State::Active { .. } | State::Settling { .. } | State::Deleting { .. })
+    }
+
     /// Goes on to the end of the session, from wherever it is.
     fn end(&mut self, end: End, policy: &Policy, effects: &mut Vec<Effect>) {
+        if matches!(end, End::Lost(_)) && self.has_run() {
+            effects.push(Effect::Withhold);
+        }
         match &mut self.state {
             // An earlier incarnation may have left a sandbox.
             State::Claiming { .. } | State::Preparing { .. } => self.delete(end, effects),

@@ -306,8 +306,7 @@ impl Run {
     ) {
         let id = call.id.clone();
         if answered.contains(&id) {
-            self.prior.remove(&id);
-            self.set(&id, CallState::Closed);
+            self.close_elsewhere(&id, effects);
             return;
         }
         self.route(call, verdict, policy, effects);
@@ -372,7 +371,7 @@ impl Run {
                 let kind = call.kind;
                 self.post(id, kind, result, effects);
             }
-            Some(CallState::Unwanted) => self.set(id, CallState::Closed),
+            Some(CallState::Unwanted) => self.forget(id, effects),
             _ => {}
         }
         self.pump(policy, effects);
@@ -397,7 +396,7 @@ impl Run {
                 let (kind, stands_in) = (answer.kind, *stands_in);
                 effects.push(Effect::PostRefused { call: id.clone(), fault: fault.clone() });
                 if stands_in {
-                    self.set(id, CallState::Closed);
+                    self.forget(id, effects);
                 } else {
                     self.stand_in(id, kind, fault, effects);
                 }
@@ -479,16 +478,23 @@ impl Run {
 
     /// Somebody else answered a call, or the echo of our own answer came.
     fn close_elsewhere(&mut self, id: &CallId, effects: &mut Vec<Effect>) {
-        self.prior.remove(id);
-        let next = match self.calls.get(id) {
+        let was_given = self.prior.remove(id).is_some();
+        match self.calls.get(id) {
             Some(CallState::Running(_)) => {
                 effects.push(Effect::Cancel { call: id.clone(), why: Cancellation::Unwanted });
-                CallState::Unwanted
+                self.set(id, CallState::Unwanted);
             }
-            Some(CallState::Unwanted) => return,
-            _ => CallState::Closed,
-        };
-        self.set(id, next);
+            Some(CallState::Unwanted) => {}
+            Some(CallState::Posting { .. }) => self.forget(id, effects),
+            _ if was_given => self.forget(id, effects),
+            _ => self.set(id, CallState::Closed),
+        }
+    }
+
+    /// Nothing is left to do about a call that an earlier incarnation or ours has given to the sandbox.
+    fn forget(&mut self, id: &CallId, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Forget { call: id.clone() });
+        self.set(id, CallState::Closed);
     }
 
     fn drop_thread(&mut self, thread: &ThreadId, effects: &mut Vec<Effect>) {

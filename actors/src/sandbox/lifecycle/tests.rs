@@ -13,7 +13,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { lifecycle: Lifecycle::create(&mut Vec::new()), policy: policy() }
+        Self { lifecycle: Lifecycle::create(1, &mut Vec::new()), policy: policy() }
     }
 
     fn ready() -> Self {
@@ -595,7 +595,7 @@ proptest! {
         let mut effects = Vec::new();
         let exists = (start > 0).then_some(1);
         let mut lifecycle = match start {
-            0 => Lifecycle::create(&mut effects),
+            0 => Lifecycle::create(1, &mut effects),
             1 => Lifecycle::adopt(1, &mut effects),
             _ => Lifecycle::unpark(1, &mut effects),
         };
