@@ -18,7 +18,7 @@ use rand::rngs::SmallRng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::context::{Context, provider};
+use crate::context::Context;
 use crate::effects::{Crashed, Tasks};
 use crate::herd::actor::{Herd, HerdMsg, disband};
 use crate::ids::EnvironmentId;
@@ -358,8 +358,7 @@ async fn close(context: &Context, entry: &Entry) {
     }
     if settings.on_drain == OnDrain::Release {
         for sandbox in entry.sandboxes() {
-            let deleted = context.ports.provider.delete(&sandbox);
-            let _ = provider(settings.deadlines.provider, deleted).await;
+            let _ = context.delete(&sandbox, entry.item.session()).await;
         }
     }
     context.ledger.remove(&entry.item.id);

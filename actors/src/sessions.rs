@@ -17,7 +17,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorStatus, RpcReply
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
-use crate::context::{Context, control, provider};
+use crate::context::{Context, control};
 use crate::effects::{Crashed, Tasks};
 use crate::event::CallKind;
 use crate::fault::{Fault, FaultClass};
@@ -327,7 +327,7 @@ async fn let_go(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionsM
     }
     let deadlines = &context.settings.deadlines;
     for sandbox in entry.sandboxes() {
-        if let Err(error) = provider(deadlines.provider, context.ports.provider.delete(&sandbox)).await {
+        if let Err(error) = context.delete(&sandbox, entry.item.session()).await {
             let reason = error.fault().message;
             context.notices.publish(Notice::Orphan { sandbox, reason });
         }

@@ -95,7 +95,9 @@ impl Shelf {
             return;
         };
         let session = parked.session.clone();
-        if let Some(old) = self.parked.insert(session, Berth { sandbox, parked, since }) {
+        let before = self.parked.insert(session, Berth { sandbox: sandbox.clone(), parked, since });
+        // One that is put here again is not in its own way.
+        if let Some(old) = before.filter(|old| old.sandbox != sandbox) {
             self.doomed.insert(old.sandbox, Eviction::Replaced);
         }
     }

@@ -15,9 +15,7 @@ use crate::context::{Context, hand, provider};
 use crate::fault::{Fault, FaultClass};
 use crate::ids::{SandboxId, SessionId};
 use crate::ledger::Entry;
-use crate::ports::{
-    CallReply, CallRequest, Hand, Parked, ProviderError, Record, Sandbox, SandboxSpec, Shelved,
-};
+use crate::ports::{CallReply, CallRequest, Hand, Parked, Record, Sandbox, SandboxSpec, Shelved};
 
 /// Whose sandbox it is about.
 pub(super) struct About {
@@ -43,8 +41,7 @@ impl About {
 
     /// Whether a sandbox of that name is one that we may use.
     fn is_ours(&self, found: &Sandbox) -> bool {
-        found.owner == self.context.settings.owner
-            && found.session.as_ref().is_none_or(|session| *session == self.session)
+        self.context.may_use(found, Some(&self.session))
     }
 }
 
@@ -175,17 +172,8 @@ pub(super) async fn shelve(about: &About, instance: u32) -> Event {
 
 /// Deletes every instance of which there may be something, unless it turns out to be another's.
 pub(super) async fn delete(about: &About) -> Event {
-    let ports = &about.context.ports;
     for id in about.entry.sandboxes() {
-        let deleted = async {
-            let found = provider(about.within(), ports.provider.find(&id)).await?;
-            if found.is_some_and(|found| !about.is_ours(&found)) {
-                return Ok(());
-            }
-            provider(about.within(), ports.provider.delete(&id)).await
-        };
-        let deleted: Result<(), ProviderError> = deleted.await;
-        if let Err(error) = deleted {
+        if let Err(error) = about.context.delete(&id, Some(&about.session)).await {
             return Event::DeleteFailed(error.fault());
         }
     }

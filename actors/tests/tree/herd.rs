@@ -295,6 +295,32 @@ async fn a_tree_that_leaves_is_continued_by_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_blank_one_whose_name_is_a_sessions_already_costs_that_session_nothing() {
+    // The same seed as the process before: it draws the same names.
+    let world = World::with_herd();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    sleep(Duration::from_secs(1)).await;
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", says("1", "sleep 100"));
+    call_started(&mut notices, "1-sleep 100").await;
+    sleep(Duration::from_secs(1)).await;
+    drop(tree);
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_2", "work_2", says("2", "echo two"));
+    let taken = next(&mut notices, |notice| match notice {
+        Notice::NotMade { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    });
+    assert!(taken.await.contains("exists already"));
+    assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
+    assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
+    assert_eq!(world.control.texts("sesn_1"), ["sleep 100"]);
+    assert_eq!(blanks(&world).len(), 4, "two that are parked, and two ahead");
+    drop(tree);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_is_silent_for_too_long_is_let_go() {
     let mut world = World::new();
     world.settings.session.max_silence = Some(Duration::from_secs(600));

@@ -336,6 +336,34 @@ async fn a_sandbox_of_a_stranger_is_neither_used_nor_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sandbox_of_a_stranger_survives_a_session_that_is_given_up_or_killed() {
+    for keeps_failing in [true, false] {
+        let world = World::new();
+        let (id, owner) = ("sesn_1.1".into(), OwnerId::new("another"));
+        let spec = SandboxSpec { id, owner, session: Some("sesn_1".into()), image: None, files_of: None };
+        world.provider.create(&spec).await.unwrap();
+        let sabotage = Sabotage::new(move |actor, event| {
+            keeps_failing && actor == ActorKind::Session && event == "finished"
+        });
+        let tree = world.sabotaged(sabotage).await;
+        let mut notices = tree.subscribe();
+        world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "echo one")]));
+        if keeps_failing {
+            assert_eq!(ended(&mut notices).await.0, Outcome::Failed);
+        } else {
+            let unavailable =
+                |notice: &Notice| matches!(notice, Notice::SandboxUnavailable { .. }).then_some(());
+            next(&mut notices, unavailable).await;
+            for _ in 0..10 {
+                world.provider.faults.next("find", Strike::Hang);
+            }
+            assert_eq!(tree.drain(Duration::ZERO).await.killed, 1);
+        }
+        assert_eq!(world.provider.sandboxes(), ["sesn_1.1".into()]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_must_use_force_starts_nothing_again_and_takes_its_time_once() {
     let world = World::new();
     let tree = world.tree().await;

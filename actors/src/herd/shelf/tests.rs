@@ -39,6 +39,15 @@ fn blank_ones_are_made_one_by_one_until_there_are_enough() {
 }
 
 #[test]
+fn one_that_is_put_there_again_is_not_deleted_for_its_own_sake() {
+    let (mut shelf, now) = (Shelf::default(), Instant::now());
+    shelf.put(parked("s1", 1, 1), now);
+    shelf.put(parked("s1", 2, 2), now);
+    assert_eq!(evicted(&shelf.plan(now, &policy())), []);
+    assert_eq!(shelf.take_parked(&"s1".into()).unwrap().1.disk_bytes, 2);
+}
+
+#[test]
 fn a_parked_one_is_its_sessions_alone_and_not_for_ever() {
     let (mut shelf, now) = (Shelf::default(), Instant::now());
     shelf.put(parked("s1", 1, 1), now);
