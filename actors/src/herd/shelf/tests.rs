@@ -154,9 +154,11 @@ proptest! {
                     if what == 5 {
                         plan.evict.iter().for_each(|(sandbox, _)| shelf.forget(sandbox));
                     }
-                    let parked = shelf.parked(now);
-                    prop_assert!(parked.len() <= 3 && shelf.blanks() <= 2);
-                    prop_assert!(parked.iter().map(|view| view.disk_bytes).sum::<u64>() <= 100);
+                    let waiting = shelf.view(now).waiting;
+                    let (blank, parked): (Vec<_>, Vec<_>) =
+                        waiting.into_iter().partition(|waiting| waiting.tier == Tier::Blank);
+                    prop_assert!(parked.len() <= 3 && blank.len() <= 2);
+                    prop_assert!(parked.iter().filter_map(|view| view.disk_bytes).sum::<u64>() <= 100);
                 }
             }
             let all: Vec<_> = shelf.all().collect();
