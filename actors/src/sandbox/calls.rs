@@ -93,12 +93,16 @@ impl Calls {
         }
     }
 
-    /// Nobody wants an answer any more: those that wait are forgotten, those that run are cut short.
+    /// Nobody wants an answer any more: those that wait are forgotten, those that run are cut short. Of those
+    /// whose hand was not heard the end is not waited for, since nobody asks for it again.
     pub(super) fn part(&mut self, effects: &mut Vec<Effect>) {
-        self.0.retain(|_, entry| !matches!(entry.stage, Stage::Waiting { .. }));
-        for call in self.0.keys().cloned() {
-            effects.push(Effect::CancelRunning { call, attempt: 1, why: Cancellation::Unwanted });
-        }
+        self.0.retain(|call, entry| {
+            if !matches!(entry.stage, Stage::Waiting { .. }) {
+                let (call, why) = (call.clone(), Cancellation::Unwanted);
+                effects.push(Effect::CancelRunning { call, attempt: 1, why });
+            }
+            matches!(entry.stage, Stage::Running { .. })
+        });
     }
 
     /// A call has its answer, or never will.

@@ -521,6 +521,8 @@ impl Lifecycle {
                 effects.push(Effect::ArmPart { after: policy.part_within });
                 self.part(effects);
             }
+            // What runs in it goes on; one in which nothing runs must not stay awake there.
+            (S::Ready, R::HandOver) if self.calls.is_empty() => self.park(effects),
             (S::Ready | S::Standby, R::HandOver) | (S::Standby, R::Park) => {
                 self.calls.clear();
                 self.shelve(effects);

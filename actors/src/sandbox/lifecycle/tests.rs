@@ -537,6 +537,24 @@ fn a_sandbox_is_handed_over_with_what_runs_in_it() {
     bench.call("a");
     assert_eq!(bench.step(Event::Released(Release::HandOver)), ["shelve"]);
     assert_eq!(bench.step(Event::Shelved), ["gone"]);
+    let mut bench = Bench::ready();
+    assert_eq!(bench.step(Event::Released(Release::HandOver)), ["standby"], "nothing runs in it");
+    assert_eq!(bench.step(Event::StoodBy), ["shelve"]);
+}
+
+#[test]
+fn a_call_whose_hand_is_not_heard_just_now_does_not_cost_the_sandbox_its_place() {
+    let mut bench = Bench::ready();
+    bench.call("a");
+    bench.call("b");
+    bench.step(call_failed("a", FaultClass::Transient));
+    bench.step(Event::Probed { call: "a".into(), present: true });
+    bench.step(call_failed("b", FaultClass::Transient));
+    let parting = bench.step(Event::Released(Release::Park));
+    assert_eq!(parting, ["cancel a 1", "cancel b 1", "part", "standby"]);
+    assert!(bench.step(Event::Probed { call: "b".into(), present: true }).is_empty());
+    assert!(bench.step(Event::CallDue { call: "a".into(), attempt: 1 }).is_empty());
+    assert_eq!(bench.step(Event::StoodBy), ["shelve"]);
 }
 
 #[test]
