@@ -462,7 +462,7 @@ async fn acknowledge(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<Sess
             }
             // An earlier process may have come so far and no further; the first beat tells, since nobody
             // else's item takes one.
-            Err(ControlError::Conflict { .. }) if entry.is_restored() => lease::Event::Acked,
+            Err(ControlError::Conflict { .. }) if entry.is_restored() => lease::Event::AckedBefore,
             Err(error) => lease::Event::AckFailed(error.fault()),
         },
     };

@@ -115,6 +115,8 @@ pub struct Chain {
 /// Whether the server wants the item to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// No beat was accepted yet, and nobody knows since when the item has been acknowledged, or whose it is.
+    Doubtful,
     /// No beat was accepted yet.
     Unconfirmed,
     /// The lease is ours.
@@ -128,6 +130,8 @@ pub enum Standing {
 pub enum Event {
     /// The acknowledgement was accepted.
     Acked,
+    /// It had been acknowledged before: by an earlier process of ours, or by another whose item it is now.
+    AckedBefore,
     /// It was not.
     AckFailed(Fault),
     /// The wait before acknowledgement `attempt + 1` is over.
@@ -188,6 +192,7 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Acked => "acked",
+            Self::AckedBefore => "acked_before",
             Self::AckFailed(_) => "ack_failed",
             Self::AckRetryDue { .. } => "ack_retry_due",
             Self::Beaten { .. } => "beaten",
@@ -347,7 +352,8 @@ impl Lease {
         use {Event as E, Lease as S};
         let illegal = IllegalEvent { machine: "lease", state: self.name(), event: event.name() };
         let next = match (&*self, event) {
-            (S::Acking { .. }, E::Acked) => acknowledged(policy, effects),
+            (S::Acking { .. }, E::Acked) => acknowledged(Standing::Unconfirmed, policy, effects),
+            (S::Acking { .. }, E::AckedBefore) => acknowledged(Standing::Doubtful, policy, effects),
             (S::Acking { attempt }, E::AckFailed(fault)) => ack_failed(*attempt, fault, policy, effects),
             (S::AckBackoff { attempt: waiting }, E::AckRetryDue { attempt }) if *waiting == attempt => {
                 effects.push(Effect::Ack);
@@ -406,10 +412,15 @@ impl Lease {
                 | E::Expired { .. }
                 | E::StopRetryDue { .. },
             )
-            | (S::Stopping { .. } | S::StopBackoff { .. } | S::Over, E::Acked | E::AckFailed(_))
+            | (
+                S::Stopping { .. } | S::StopBackoff { .. } | S::Over,
+                E::Acked | E::AckedBefore | E::AckFailed(_),
+            )
             | (S::Stopping { .. } | S::StopBackoff { .. }, E::Release)
             | (S::Over, E::Stopped | E::StopFailed(_)) => return Ok(()),
-            (_, E::Acked | E::AckFailed(_) | E::Stopped | E::StopFailed(_)) => return Err(illegal),
+            (_, E::Acked | E::AckedBefore | E::AckFailed(_) | E::Stopped | E::StopFailed(_)) => {
+                return Err(illegal);
+            }
         };
         *self = next;
         Ok(())
@@ -431,8 +442,8 @@ impl Lease {
     }
 }
 
-fn acknowledged(policy: &Policy, effects: &mut Vec<Effect>) -> Lease {
-    let (ttl, standing) = (policy.initial_ttl, Standing::Unconfirmed);
+fn acknowledged(standing: Standing, policy: &Policy, effects: &mut Vec<Effect>) -> Lease {
+    let ttl = policy.initial_ttl;
     effects.push(Effect::Keep { token: None, ttl, ago: Duration::ZERO });
     effects.push(Effect::ArmExpiry { number: 0, after: ttl });
     let chain = Chain { token: None, failures: 0, number: 0, ttl, expiry: 0, standing };
@@ -468,11 +479,11 @@ fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effec
     let wanted = beat.extended && beat.state == ItemState::Live;
     let standing = match (chain.standing, wanted) {
         (Standing::Ending, _) => Standing::Ending,
-        (Standing::Unconfirmed | Standing::Held, false) => {
+        (Standing::Doubtful | Standing::Unconfirmed | Standing::Held, false) => {
             effects.push(Effect::Ended(Ending::StopAsked));
             Standing::Ending
         }
-        (Standing::Unconfirmed, true) => {
+        (Standing::Doubtful | Standing::Unconfirmed, true) => {
             effects.push(Effect::Held);
             Standing::Held
         }
@@ -483,7 +494,9 @@ fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effec
 
 /// The chain to go on with after a failed precondition, if the server's token can only be our own.
 fn taken_up(chain: &Chain, current: Option<LeaseState>) -> Option<Chain> {
-    let current = current.filter(|current| current.active && chain.failures > 0)?;
+    // Of an item whose acknowledgement is not ours to date, another may have the lease.
+    let may_be_ours = chain.failures > 0 && chain.standing != Standing::Doubtful;
+    let current = current.filter(|current| current.active && may_be_ours)?;
     let token = current.token.filter(|token| Some(token) != chain.token.as_ref())?;
     Some(Chain { token: Some(token), failures: 0, number: chain.number + 1, ..chain.clone() })
 }

@@ -259,6 +259,22 @@ fn no_token_is_taken_up_from_an_item_that_is_not_leased() {
 }
 
 #[test]
+fn no_token_is_taken_up_of_an_item_that_another_may_have_acknowledged() {
+    let mut lease = Lease::claim(&mut Vec::new());
+    let effects = step(&mut lease, Event::AckedBefore);
+    assert!(effects.contains(&Effect::Acknowledged));
+    step(&mut lease, Event::BeatFailed { number: 0, fault: fault(FaultClass::Ambiguous) });
+    step(&mut lease, Event::BeatDue { number: 1 });
+    let current = Some(LeaseState { token: Some(token("another's")), active: true });
+    let effects = step(&mut lease, Event::PreconditionFailed { number: 1, current });
+    assert_eq!(ended(&effects), Some(&Ending::Lost(Loss::Taken)));
+    // One that takes a first beat was nobody else's.
+    let mut lease = Lease::claim(&mut Vec::new());
+    step(&mut lease, Event::AckedBefore);
+    assert!(step(&mut lease, beaten(0, "hb-1")).contains(&Effect::Held));
+}
+
+#[test]
 fn a_resumed_lease_goes_on_with_its_chain() {
     let mut effects = Vec::new();
     let left = Duration::from_secs(40);
