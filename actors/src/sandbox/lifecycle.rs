@@ -34,12 +34,15 @@
 //! Delays and jitter ([`backoff`](crate::backoff)); sandboxes without a session ([`herd`](crate::herd)), and
 //! those whose owner died ([`reaper`](crate::reaper)).
 
+mod ending;
+mod provision;
+
 use std::time::Duration;
 
 use super::calls::Calls;
 use super::idle::Idle;
 use super::policy::{Background, Policy};
-use super::signals::{Call, Effect, Event, Release, Undone};
+use super::signals::{Call, Effect, Event, Undone};
 use super::state::{Maker, Next, State};
 use crate::fault::{Fault, FaultClass};
 use crate::ids::CallId;
@@ -359,68 +362,6 @@ impl Lifecycle {
         }
     }
 
-    fn begin(&mut self, attempt: u32, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Create { instance: self.instance });
-        self.state = State::Creating { attempt };
-    }
-
-    fn look_up(&mut self, attempt: u32, maker: Maker, effects: &mut Vec<Effect>) {
-        let instance = self.instance;
-        effects.push(match maker {
-            Maker::Us | Maker::Earlier => Effect::LookUp { instance },
-            Maker::Parked => Effect::Unpark { instance },
-        });
-        self.state = State::LookingUp { attempt, maker };
-    }
-
-    fn create_failed(&mut self, attempt: u32, fault: Fault, policy: &Policy, effects: &mut Vec<Effect>) {
-        let attempt = self.used(attempt, &fault, policy);
-        if fault.class == FaultClass::Ambiguous {
-            self.look_up(attempt, Maker::Us, effects);
-        } else {
-            self.back_off(attempt, Next::Create, fault, policy, effects);
-        }
-    }
-
-    /// The attempts that are used up by a failed one: a request that an open circuit refused was none, unless
-    /// that goes on for too long.
-    fn used(&mut self, attempt: u32, fault: &Fault, policy: &Policy) -> u32 {
-        match fault.retry_after {
-            Some(wait) if fault.class == FaultClass::Throttled && !wait.is_zero() => {
-                self.refused = self.refused.saturating_add(wait);
-                attempt.saturating_sub(u32::from(self.refused <= policy.refused_for))
-            }
-            _ => {
-                self.refused = Duration::ZERO;
-                attempt
-            }
-        }
-    }
-
-    /// Waits for the next attempt, or ends the round if there is none.
-    fn back_off(
-        &mut self,
-        attempt: u32,
-        next: Next,
-        fault: Fault,
-        policy: &Policy,
-        effects: &mut Vec<Effect>,
-    ) {
-        let attempts = match next {
-            Next::LookUp(Maker::Earlier | Maker::Parked) => policy.adopt_attempts,
-            Next::LookUp(Maker::Us) | Next::Create => policy.create_attempts,
-        };
-        if fault.class.is_retryable() && attempt < attempts {
-            effects.push(Effect::ArmRetry { attempt, retry_after: fault.retry_after });
-            self.state = State::BackingOff { attempt, next };
-            return;
-        }
-        self.rounds += 1;
-        effects.push(Effect::Unavailable(fault.clone()));
-        self.calls.fail(&fault, effects);
-        self.state = State::Failed { fault };
-    }
-
     /// The sandbox runs: so do the calls that waited for it.
     fn ready(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
         self.state = State::Ready;
@@ -497,92 +438,6 @@ impl Lifecycle {
         if !self.calls.is_empty() {
             self.begin(1, effects);
         }
-    }
-
-    fn delete(&mut self, effects: &mut Vec<Effect>) {
-        self.calls.clear();
-        effects.push(Effect::Delete);
-        self.state = State::Deleting { attempt: 1 };
-    }
-
-    fn release(&mut self, how: Release, policy: &Policy, effects: &mut Vec<Effect>) {
-        use {Release as R, State as S};
-        match (&self.state, how) {
-            // Whatever was said first is being done; only a delete goes further.
-            (S::Abandoning | S::Deleting { .. } | S::Parked | S::Left | S::Gone, _)
-            | (S::Parting | S::Parking | S::Shelving | S::Leaving, R::Park | R::HandOver | R::Leave) => {}
-            (S::Ready, R::Leave) if self.calls.is_empty() => {
-                effects.push(Effect::Standby);
-                self.state = S::Leaving;
-            }
-            (_, R::Leave) => self.left(effects),
-            (S::Ready, R::Park) => {
-                self.calls.part(effects);
-                effects.push(Effect::ArmPart { after: policy.part_within });
-                self.part(effects);
-            }
-            // What runs in it goes on; one in which nothing runs must not stay awake there.
-            (S::Ready, R::HandOver) if self.calls.is_empty() => self.park(effects),
-            (S::Ready | S::Standby, R::HandOver) | (S::Standby, R::Park) => {
-                self.calls.clear();
-                self.shelve(effects);
-            }
-            (S::Freezing, R::Park | R::HandOver) => {
-                self.calls.clear();
-                self.state = S::Parking;
-            }
-            (S::Thawing { .. }, R::Park | R::HandOver) => {
-                self.calls.clear();
-                self.park(effects);
-            }
-            // Whether it is there turns out soon enough.
-            (
-                S::LookingUp { maker: Maker::Earlier | Maker::Parked, .. }
-                | S::BackingOff { next: Next::LookUp(Maker::Earlier | Maker::Parked), .. },
-                R::Park | R::HandOver,
-            ) => {
-                self.calls.clear();
-                self.park(effects);
-            }
-            (S::Creating { .. }, _) => self.state = S::Abandoning,
-            // The delete that is under way will do.
-            (S::Replacing { attempt }, _) => {
-                let attempt = *attempt;
-                self.calls.clear();
-                self.state = S::Deleting { attempt };
-            }
-            _ => self.delete(effects),
-        }
-    }
-
-    /// Parks the sandbox once no call is left.
-    fn part(&mut self, effects: &mut Vec<Effect>) {
-        if self.calls.is_empty() {
-            self.park(effects);
-        } else {
-            self.state = State::Parting;
-        }
-    }
-
-    fn park(&mut self, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Standby);
-        self.state = State::Parking;
-    }
-
-    fn shelve(&mut self, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Shelve);
-        self.state = State::Shelving;
-    }
-
-    fn left(&mut self, effects: &mut Vec<Effect>) {
-        self.calls.clear();
-        effects.push(Effect::Gone);
-        self.state = State::Left;
-    }
-
-    fn gone(&mut self, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Gone);
-        self.state = State::Gone;
     }
 }
 
