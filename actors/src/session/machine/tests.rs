@@ -1,11 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::event;
 use crate::fault::{Fault, FaultClass};
-use crate::ports::{Heartbeat, ItemState};
+use crate::ports::{Heartbeat, HeartbeatToken, ItemState};
 use crate::sandbox::signals::Release;
 use crate::session::end::Outcome;
 use crate::session::lease::{Effect as L, Event as LeaseEvent, Loss};
