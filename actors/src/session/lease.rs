@@ -23,7 +23,8 @@
 //! When a beat's answer was lost, the server may hold a token we never saw, and the next beat fails its
 //! precondition although nobody took the lease from us: nobody can have, because a lease lapses only a full
 //! TTL after its last beat, and [`Event::Expired`] comes before that. In that one case, and only when the
-//! refusal names the token and says that the lease is active, we take the token up and go on.
+//! refusal names the token and says that the lease is active, we take the token up and go on. Not of an item
+//! that was found acknowledged ([`Event::AckedBefore`]): of that one nobody knows how long ago it was.
 //!
 //! # Not here
 //! Delays and jitter ([`backoff`](crate::backoff)); what the session does about an [`Effect::Ended`].
