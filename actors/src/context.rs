@@ -16,7 +16,7 @@ use crate::breaker::Guarded;
 use crate::fault::{Fault, FaultClass};
 use crate::governor::{Governed, Governor};
 use crate::herd::Inventory;
-use crate::ids::{SandboxId, WorkId};
+use crate::ids::{SandboxId, SessionId, WorkId};
 use crate::ledger::{Entry, Ledger};
 use crate::machine::IllegalEvent;
 use crate::notice::{Notice, Notices};
@@ -134,18 +134,39 @@ impl Context {
         self.sabotage.as_ref().map_or(Ok(()), |sabotage| sabotage.strike(actor, event))
     }
 
-    /// Every sandbox that belongs to a work item we hold, or waits for one. In this order, as below.
+    /// Every sandbox that belongs to a work item we hold, or waits for one. Nothing is put on the shelf or taken
+    /// from it meanwhile, so what moves between the two is found in one of them.
     pub(crate) fn owned(&self) -> HashSet<SandboxId> {
-        let mut owned: HashSet<_> = self.herd.shelf().all().cloned().collect();
+        let shelf = self.herd.shelf();
+        let mut owned: HashSet<_> = shelf.all().cloned().collect();
         owned.extend(self.ledger.all().iter().flat_map(|entry| entry.sandboxes()));
         owned
     }
 
-    /// Whether a sandbox belongs to a work item we hold, or waits for one. In this order: what leaves the
-    /// shelf has an owner in the ledger by then.
+    /// Whether a sandbox belongs to a work item we hold, or waits for one; as above.
     pub(crate) fn owns(&self, sandbox: &SandboxId) -> bool {
+        let shelf = self.herd.shelf();
         let belongs = |entry: &Arc<Entry>| entry.sandboxes().any(|id| id == *sandbox);
-        self.herd.holds(sandbox) || self.ledger.all().iter().any(belongs)
+        shelf.all().any(|held| held == sandbox) || self.ledger.all().iter().any(belongs)
+    }
+
+    /// Deletes a sandbox that was made under a name of ours, unless another's has that name.
+    pub(crate) async fn delete(
+        &self,
+        sandbox: &SandboxId,
+        session: Option<&SessionId>,
+    ) -> Result<(), ProviderError> {
+        let within = self.settings.deadlines.provider;
+        let found = provider(within, self.ports.provider.find(sandbox)).await?;
+        if found.is_some_and(|found| !self.may_use(&found, session)) {
+            return Ok(());
+        }
+        provider(within, self.ports.provider.delete(sandbox)).await
+    }
+
+    /// Whether a sandbox is one of ours that was made for this session, or blank.
+    pub(crate) fn may_use(&self, found: &Sandbox, session: Option<&SessionId>) -> bool {
+        found.owner == self.settings.owner && (found.session.is_none() || found.session.as_ref() == session)
     }
 }
 

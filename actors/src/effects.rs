@@ -88,6 +88,11 @@ impl<K: Ord> Tasks<K> {
         });
     }
 
+    /// Ends the tasks in all slots that `which` picks.
+    pub(crate) fn clear_all(&mut self, which: impl Fn(&K) -> bool) {
+        self.0.retain(|slot, _| !which(slot));
+    }
+
     /// Ends the task in a slot, or forgets one that has ended.
     pub(crate) fn clear(&mut self, slot: &K) {
         self.0.remove(slot);

@@ -25,12 +25,15 @@ use crate::session::end::End;
 use crate::session::machine::{Inheritance, InheritedLease};
 use crate::session::run::Prior;
 use crate::tool::ToolResult;
+use crate::unanswered::Unanswered;
 
 /// All work items we hold.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     entries: DashMap<WorkId, Arc<Entry>>,
     admitted: AtomicU64,
+    /// What items that we do not hold any more have left.
+    unanswered: Mutex<Unanswered>,
 }
 
 /// One work item we hold.
@@ -68,7 +71,31 @@ struct LeaseMemory {
 #[derive(Clone, Debug)]
 struct CallMemory {
     sandbox: SandboxId,
-    result: Option<Arc<ToolResult>>,
+    stage: CallStage,
+}
+
+/// How far a call has come.
+#[derive(Clone, Debug)]
+enum CallStage {
+    /// It is being written down that the sandbox is given it, and no hand has it before that is done.
+    Intended,
+    /// That is written down, so the hand may have it.
+    Given,
+    /// It has ended.
+    Finished(Arc<ToolResult>),
+}
+
+impl CallMemory {
+    fn result(&self) -> Option<Arc<ToolResult>> {
+        match &self.stage {
+            CallStage::Intended | CallStage::Given => None,
+            CallStage::Finished(result) => Some(Arc::clone(result)),
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        !matches!(self.stage, CallStage::Intended)
+    }
 }
 
 impl Memory {
@@ -78,14 +105,6 @@ impl Memory {
             _ => {}
         }
         self.sandbox = Some((instance, sandbox));
-    }
-
-    /// A call that may run again is given to one instance after another; the last one counts.
-    fn begin(&mut self, call: CallId, sandbox: SandboxId) {
-        let place = self.calls.entry(call);
-        place
-            .and_modify(|call| call.sandbox = sandbox.clone())
-            .or_insert(CallMemory { sandbox, result: None });
     }
 }
 
@@ -127,10 +146,28 @@ impl Ledger {
         self.entries.get(work).map(|entry| Arc::clone(&entry))
     }
 
-    /// Forgets a work item and frees its slot.
+    /// Forgets a work item and frees its slot. What its session may still ask about is kept.
     pub(crate) fn remove(&self, work: &WorkId) {
-        if let Some((_, entry)) = self.entries.remove(work) {
-            drop(entry.memory().slot.take());
+        let Some((_, entry)) = self.entries.remove(work) else { return };
+        let (slot, calls) = {
+            let mut memory = entry.memory();
+            (memory.slot.take(), std::mem::take(&mut memory.calls))
+        };
+        drop(slot);
+        if let Some(session) = entry.item.session() {
+            let calls = calls.into_iter().filter(|(_, call)| call.is_written());
+            let calls = calls.map(|(id, call)| (id, call.sandbox)).collect();
+            self.unanswered().keep(session.clone(), calls);
+        }
+    }
+
+    /// Gives an item what earlier items of its session have left.
+    pub(crate) fn inherit(&self, entry: &Entry) {
+        let Some(session) = entry.item.session() else { return };
+        let calls = self.unanswered().take(session);
+        let mut memory = entry.memory();
+        for (call, sandbox) in calls {
+            memory.calls.entry(call).or_insert(CallMemory { sandbox, stage: CallStage::Given });
         }
     }
 
@@ -154,6 +191,10 @@ impl Ledger {
         }
         restored
     }
+
+    fn unanswered(&self) -> MutexGuard<'_, Unanswered> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Entry {
@@ -166,7 +207,7 @@ impl Entry {
             left: expires.saturating_duration_since(now),
         });
         let calls = memory.calls.iter().map(|(call, memory)| {
-            let prior = memory.result.clone().map_or(Prior::Started, Prior::Finished);
+            let prior = memory.result().map_or(Prior::Started, Prior::Finished);
             (call.clone(), prior)
         });
         Inheritance { lease, calls: calls.collect(), end: memory.end.clone() }
@@ -180,6 +221,11 @@ impl Entry {
     /// The lease was acknowledged or extended at `at`.
     pub(crate) fn keep_lease(&self, token: Option<HeartbeatToken>, ttl: Duration, at: Instant) {
         self.memory().lease = Some(LeaseMemory { token, ttl, expires: at + ttl });
+    }
+
+    /// How long the lease runs after an accepted beat, for all that is known so far.
+    pub(crate) fn lease_ttl(&self) -> Option<Duration> {
+        self.memory().lease.as_ref().map(|lease| lease.ttl)
     }
 
     /// Whether the lease may still be ours at `now`.
@@ -220,14 +266,35 @@ impl Entry {
         (memory.sandbox, memory.previous) = (None, None);
     }
 
-    /// A call is about to be given to a sandbox.
-    /// Returns whether that is news.
-    pub(crate) fn start_call(&self, call: CallId, sandbox: SandboxId) -> bool {
+    /// A call is about to be given to a sandbox. One that may run again is given to one instance after another,
+    /// and the last one counts.
+    pub(crate) fn intend_call(&self, call: CallId, sandbox: SandboxId) {
         let mut memory = self.memory();
-        let is_new = memory.calls.get(&call).is_none_or(|given| given.sandbox != sandbox);
-        memory.view.calls += u64::from(is_new);
-        memory.begin(call, sandbox);
-        is_new
+        if memory.calls.get(&call).is_none_or(|known| known.sandbox != sandbox) {
+            memory.view.calls += 1;
+            memory.calls.insert(call, CallMemory { sandbox, stage: CallStage::Intended });
+        }
+    }
+
+    /// Whether it is written down which sandbox has the call.
+    pub(crate) fn is_call_written(&self, call: &CallId) -> bool {
+        self.memory().calls.get(call).is_some_and(CallMemory::is_written)
+    }
+
+    /// It is written down which sandbox has the call.
+    pub(crate) fn write_call(&self, call: &CallId) {
+        if let Some(call) = self.memory().calls.get_mut(call)
+            && matches!(call.stage, CallStage::Intended)
+        {
+            call.stage = CallStage::Given;
+        }
+    }
+
+    /// The calls that a hand may have and whose results are not known.
+    pub(crate) fn given_calls(&self) -> Vec<(CallId, SandboxId)> {
+        let memory = self.memory();
+        let given = memory.calls.iter().filter(|(_, call)| matches!(call.stage, CallStage::Given));
+        given.map(|(id, call)| (id.clone(), call.sandbox.clone())).collect()
     }
 
     /// The sandbox that was given a call before, if it was.
@@ -238,14 +305,14 @@ impl Entry {
     /// A call has an answer that the control plane may not have.
     pub(crate) fn finish_call(&self, call: &CallId, result: Arc<ToolResult>) {
         if let Some(call) = self.memory().calls.get_mut(call) {
-            call.result = Some(result);
+            call.stage = CallStage::Finished(result);
         }
     }
 
     /// The calls that were given to a sandbox and are not known to be answered, with what they came to.
     pub(crate) fn open_calls(&self) -> Vec<(CallId, Option<Arc<ToolResult>>)> {
         let memory = self.memory();
-        memory.calls.iter().map(|(call, memory)| (call.clone(), memory.result.clone())).collect()
+        memory.calls.iter().map(|(call, memory)| (call.clone(), memory.result())).collect()
     }
 
     /// Nothing is left to do about a call.
@@ -297,10 +364,14 @@ impl Entry {
                 memory.lease = Some(LeaseMemory { token, ttl, expires: at + ttl });
             }
             Record::SandboxIntended { instance, sandbox } => memory.intend(instance, sandbox),
-            Record::CallStarted { call, sandbox } => memory.begin(call, sandbox),
+            // It may have been appended again after the call had ended.
+            Record::CallStarted { call, sandbox } => match memory.calls.get(&call) {
+                Some(known) if known.sandbox == sandbox => {}
+                _ => drop(memory.calls.insert(call, CallMemory { sandbox, stage: CallStage::Given })),
+            },
             Record::CallFinished { call, result } => {
                 if let Some(call) = memory.calls.get_mut(&call) {
-                    call.result = Some(result);
+                    call.stage = CallStage::Finished(result);
                 }
             }
             Record::CallPosted { call } => {

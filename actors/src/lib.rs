@@ -93,6 +93,7 @@ pub mod supervision;
 pub mod testing;
 pub mod tool;
 mod tree;
+mod unanswered;
 
 pub use settings::{Backoffs, Deadlines, OnDrain, Ports, Settings};
 pub use snapshot::{SessionView, Snapshot};

@@ -1,8 +1,11 @@
 //! The root supervisor: starts the tree's fixed parts, starts them again when they fail, and takes the tree
 //! down in order.
 //!
-//! Started in the order herd, sessions, reaper, pollers, and stopped in the reverse: claiming stops first. The
-//! pollers hold the address of the supervisor of sessions, so when that is started again they are, too.
+//! Started in the order herd, sessions, reaper, pollers. The pollers hold the address of the supervisor of
+//! sessions, so they are started after it, and started again whenever it is.
+//!
+//! A drain stops claiming first. If it leaves the sessions to the next process, it ends the reaper before any
+//! of them leaves: from then on their sandboxes are nobody's here, and theirs all the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use rand::rngs::SmallRng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::context::{Context, provider};
+use crate::context::Context;
 use crate::effects::{Crashed, Tasks};
 use crate::herd::actor::{Herd, HerdMsg, disband};
 use crate::ids::EnvironmentId;
@@ -114,9 +117,6 @@ impl Actor for Root {
         me.cast(RootMsg::Start(Part::Herd))?;
         me.cast(RootMsg::Start(Part::Sessions))?;
         me.cast(RootMsg::Start(Part::Reaper))?;
-        for environment in &self.context.settings.environments {
-            me.cast(RootMsg::Start(Part::Poller(environment.id.clone())))?;
-        }
         Ok(State {
             sessions: watch::Sender::new(None),
             herd: None,
@@ -155,7 +155,12 @@ impl Actor for Root {
                 }
                 let (context, to, sessions) =
                     (Arc::clone(&self.context), me.clone(), state.sessions.subscribe());
+                let leaves = context.settings.on_drain == OnDrain::Leave;
+                let reaper = state.reaper.take_if(|_| leaves);
                 state.tasks.start(Slot::Drain, &me, async move {
+                    if let Some(reaper) = reaper {
+                        let _ = reaper.kill_and_wait(Some(context.settings.supervision.kill)).await;
+                    }
                     let report = drain(&context, &to, sessions, grace).await;
                     let _ = to.cast(RootMsg::Drained { report, reply });
                 });
@@ -225,15 +230,23 @@ impl Root {
             Part::Sessions => {
                 let (sessions, _) = cell.spawn_linked(None, Sessions { context }, ()).await?;
                 state.sessions.send_replace(Some(sessions));
+                for environment in &self.context.settings.environments {
+                    let _ = me.cast(RootMsg::Start(Part::Poller(environment.id.clone())));
+                }
             }
+            Part::Reaper
+                if self.context.settings.on_drain == OnDrain::Leave && state.phase != Phase::Serving => {}
             Part::Reaper => {
                 let (reaper, _) = cell.spawn_linked(None, Reaper { context }, ()).await?;
                 state.reaper = Some(reaper);
             }
             Part::Poller(_) if state.phase != Phase::Serving => {}
             Part::Poller(environment) => {
-                // It is started together with the supervisor that it hands its items to.
+                // While there is no supervisor to hand items to, none is started: the supervisor's start does that.
                 let Some(sessions) = state.sessions.borrow().clone() else { return Ok(()) };
+                if state.pollers.contains_key(environment) {
+                    return Ok(());
+                }
                 let poller = Poller { context, environment: environment.clone(), sessions };
                 let (poller, _) = cell.spawn_linked(None, poller, ()).await?;
                 state.pollers.insert(environment.clone(), poller);
@@ -262,17 +275,17 @@ impl Root {
             return Err(format!("the {} actor failed too often: {cause}", actor.name()).into());
         };
         let after = policy.backoff.delay(failures, None, &mut state.rng);
-        let mut parts = vec![part];
-        if parts == [Part::Sessions] {
-            state.sessions.send_replace(None);
-            for (environment, poller) in std::mem::take(&mut state.pollers) {
-                poller.kill();
-                parts.push(Part::Poller(environment));
+        match &part {
+            Part::Sessions => {
+                state.sessions.send_replace(None);
+                for poller in std::mem::take(&mut state.pollers).into_values() {
+                    poller.kill();
+                }
             }
+            Part::Poller(environment) => drop(state.pollers.remove(environment)),
+            Part::Herd | Part::Reaper => {}
         }
-        for part in parts {
-            state.tasks.arm(Slot::Restart(part.clone()), me, after, RootMsg::Start(part));
-        }
+        state.tasks.arm(Slot::Restart(part.clone()), me, after, RootMsg::Start(part));
         Ok(())
     }
 }
@@ -345,8 +358,7 @@ async fn close(context: &Context, entry: &Entry) {
     }
     if settings.on_drain == OnDrain::Release {
         for sandbox in entry.sandboxes() {
-            let deleted = context.ports.provider.delete(&sandbox);
-            let _ = provider(settings.deadlines.provider, deleted).await;
+            let _ = context.delete(&sandbox, entry.item.session()).await;
         }
     }
     context.ledger.remove(&entry.item.id);

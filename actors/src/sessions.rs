@@ -17,7 +17,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorStatus, RpcReply
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
-use crate::context::{Context, control, provider};
+use crate::context::{Context, control};
 use crate::effects::{Crashed, Tasks};
 use crate::event::CallKind;
 use crate::fault::{Fault, FaultClass};
@@ -232,6 +232,7 @@ impl Sessions {
             });
             return;
         }
+        self.context.ledger.inherit(&kid.entry);
         let actor = SessionActor { context: Arc::clone(&self.context), entry: Arc::clone(&kid.entry) };
         match me.get_cell().spawn_linked(None, actor, ()).await {
             Ok((actor, _)) => {
@@ -326,7 +327,7 @@ async fn let_go(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionsM
     }
     let deadlines = &context.settings.deadlines;
     for sandbox in entry.sandboxes() {
-        if let Err(error) = provider(deadlines.provider, context.ports.provider.delete(&sandbox)).await {
+        if let Err(error) = context.delete(&sandbox, entry.item.session()).await {
             let reason = error.fault().message;
             context.notices.publish(Notice::Orphan { sandbox, reason });
         }
@@ -338,8 +339,11 @@ async fn let_go(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionsM
             let result = result.unwrap_or_else(|| Arc::new(ToolResult::error(unknown)));
             let answer = Answer { call, kind: CallKind::Toolset, result };
             let posted = control(deadlines.control, context.ports.control.post(&entry.item, &answer)).await;
-            if let Err(error) = posted {
-                tracing::warn!(error = %error.fault(), remuda.call.id = %answer.call, "could not answer a given-up call");
+            match posted {
+                Ok(()) => entry.close_call(&answer.call),
+                Err(error) => tracing::warn!(
+                    error = %error.fault(), remuda.call.id = %answer.call, "could not answer a given-up call"
+                ),
             }
         }
         let stopped = control(deadlines.control, context.ports.control.stop(&entry.item, StopMode::Force));

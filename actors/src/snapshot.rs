@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::ids::{EnvironmentId, SandboxId, SessionId, WorkId};
-use crate::{admission, breaker, governor};
+use crate::{admission, breaker, governor, herd};
 
 /// What a tree holds at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub governor: governor::View,
     /// The circuits to the sandbox provider.
     pub circuits: Vec<breaker::View>,
+    /// The sandboxes that belong to no work item.
+    pub herd: herd::View,
     /// Retries that the tree may make at once.
     pub retries_left: u32,
     /// The work items held, in the order of their ids.
@@ -72,6 +75,7 @@ impl Snapshot {
             admission: context.admission.view(),
             governor: context.governor.view(),
             circuits: context.guarded.view(),
+            herd: context.herd.shelf().view(Instant::now()),
             retries_left: context.retries.left(),
             sessions: sessions.collect(),
         }

@@ -2,9 +2,10 @@
 //!
 //! | Child of | Child | On failure | Budget | When it is spent |
 //! |---|---|---|---|---|
-//! | root | sessions | started again; it takes its sessions up from the ledger | 5 in 60 s | the tree ends |
+//! | root | sessions | started again; it takes its sessions up from the ledger, and so are the pollers | 5 in 60 s | the tree ends |
 //! | root | poller | started again | 5 in 60 s, each | the tree ends |
 //! | root | reaper | started again | 5 in 60 s | the tree ends |
+//! | root | herd | started again; it goes on with the same shelf | 5 in 60 s | the tree ends |
 //! | sessions | session | started again on the same lease and sandbox | 3 in 5 min, each | that work item is given up |
 //! | session | sandbox | started again; it adopts what it had | 3 in 60 s | the session fails |
 //!

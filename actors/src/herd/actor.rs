@@ -18,7 +18,7 @@ use crate::effects::{Crashed, Tasks};
 use crate::fault::Fault;
 use crate::ids::SandboxId;
 use crate::notice::Notice;
-use crate::ports::{SandboxSpec, Shelved, Standby};
+use crate::ports::{ProviderError, SandboxSpec, Shelved, Standby};
 
 /// What the herd is told.
 pub(crate) enum HerdMsg {
@@ -183,12 +183,7 @@ impl Herd {
         state.tasks.start(Slot::Make(sandbox.clone()), me, async move {
             let message = match make(&context, &sandbox).await {
                 Ok(()) => HerdMsg::Made(sandbox),
-                Err(fault) => {
-                    // What could not be deleted either is found by the reaper.
-                    let within = context.settings.deadlines.provider;
-                    let _ = provider(within, context.ports.provider.delete(&sandbox)).await;
-                    HerdMsg::MakeFailed(sandbox, fault)
-                }
+                Err(fault) => HerdMsg::MakeFailed(sandbox, fault),
             };
             let _ = to.cast(message);
         });
@@ -209,17 +204,29 @@ impl Herd {
 }
 
 async fn make(context: &Context, sandbox: &SandboxId) -> Result<(), Fault> {
-    let (deadlines, owner) = (&context.settings.deadlines, context.settings.owner.clone());
+    let (within, owner) = (context.settings.deadlines.provider, context.settings.owner.clone());
     let spec = SandboxSpec { id: sandbox.clone(), owner, session: None, image: None, files_of: None };
     let made = context.create(&spec).await;
-    made.map_err(|error| error.fault())?;
-    let frozen = provider(deadlines.provider, context.ports.provider.standby(sandbox)).await;
-    frozen.map_err(|error| error.fault())?;
-    let shelved = Shelved { sandbox: sandbox.clone(), parked: None };
-    context.shelve(&shelved).await?;
-    // From this line on a session may have it.
-    context.herd.put(shelved, Instant::now());
-    Ok(())
+    // Whoever has that name already is not ours to delete: it may be a session's.
+    if let Err(error @ ProviderError::AlreadyExists { .. }) = &made {
+        return Err(error.fault());
+    }
+    let ready = async {
+        made.map_err(|error| error.fault())?;
+        let frozen = provider(within, context.ports.provider.standby(sandbox)).await;
+        frozen.map_err(|error| error.fault())?;
+        let shelved = Shelved { sandbox: sandbox.clone(), parked: None };
+        context.shelve(&shelved).await?;
+        // From this line on a session may have it.
+        context.herd.put(shelved, Instant::now());
+        Ok(())
+    };
+    let ready = ready.await;
+    if ready.is_err() {
+        // What could not be deleted either is found by the reaper.
+        let _ = provider(within, context.ports.provider.delete(sandbox)).await;
+    }
+    ready
 }
 
 /// Deletes everything that waits, because nobody comes back for it.

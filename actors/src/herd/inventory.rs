@@ -47,9 +47,11 @@ impl Inventory {
     }
 
     /// Puts there what an earlier process left there, except what has an owner by now.
-    pub(crate) fn restore(&self, shelved: Vec<(Shelved, Duration)>, ledger: &Ledger) {
+    pub(crate) fn restore(&self, mut shelved: Vec<(Shelved, Duration)>, ledger: &Ledger) {
         let (mut shelf, now) = (self.shelf(), Instant::now());
         let owned: BTreeSet<_> = ledger.all().iter().flat_map(|entry| entry.sandboxes()).collect();
+        // Of two that a session has there, the one that was put there last stays.
+        shelved.sort_by_key(|(_, age)| std::cmp::Reverse(*age));
         for (shelved, age) in shelved {
             if !owned.contains(&shelved.sandbox) {
                 shelf.put(shelved, now.checked_sub(age).unwrap_or(now));
@@ -63,11 +65,6 @@ impl Inventory {
         self.changed.notify_one();
     }
 
-    /// Whether a sandbox is there.
-    pub(crate) fn holds(&self, sandbox: &SandboxId) -> bool {
-        self.shelf().all().any(|held| held == sandbox)
-    }
-
     /// Resolves when the shelf has changed.
     pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
         let changed = Arc::clone(&self.changed);
@@ -77,5 +74,24 @@ impl Inventory {
     /// The shelf itself. Every critical section is a few steps of it, none of which can panic half-way.
     pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::Parked;
+
+    #[test]
+    fn of_two_sandboxes_of_a_session_the_one_that_was_parked_last_is_taken_up() {
+        let parked = |sandbox: &str, instance, age| {
+            let parked = Parked { session: "sesn_1".into(), instance, disk_bytes: 0, memory_bytes: 0 };
+            (Shelved { sandbox: sandbox.into(), parked: Some(parked) }, Duration::from_secs(age))
+        };
+        let inventory = Inventory::default();
+        let shelved = vec![parked("sesn_1.10", 10, 1), parked("sesn_1.9", 9, 2)];
+        inventory.restore(shelved, &Ledger::default());
+        let taken = inventory.shelf().take_parked(&"sesn_1".into());
+        assert_eq!(taken.map(|(sandbox, _)| sandbox), Some("sesn_1.10".into()));
     }
 }

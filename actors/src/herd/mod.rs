@@ -22,3 +22,4 @@ pub mod shelf;
 
 pub(crate) use inventory::Inventory;
 pub use policy::Policy;
+pub use shelf::{Tier, View, WaitingView};

@@ -13,7 +13,8 @@ use crate::ports::{Parked, Shelved};
 /// The sandboxes that belong to no work item.
 #[derive(Clone, Debug, Default)]
 pub struct Shelf {
-    blank: BTreeSet<SandboxId>,
+    /// With the time it was put here.
+    blank: BTreeMap<SandboxId, Instant>,
     parked: BTreeMap<SessionId, Berth>,
     /// Being made.
     making: BTreeSet<SandboxId>,
@@ -66,19 +67,42 @@ pub enum Eviction {
     Missing,
 }
 
-/// A parked sandbox, as people see it.
+/// The shelf, as people see it.
 #[derive(Clone, Debug, Serialize)]
-pub struct ParkedView {
+pub struct View {
+    /// Blank sandboxes being made.
+    pub making: usize,
+    /// Sandboxes that are being deleted, or wait for that.
+    pub leaving: usize,
+    /// Those that wait for a session: the blank ones, then the parked ones, each by their ids.
+    pub waiting: Vec<WaitingView>,
+}
+
+/// A sandbox that waits for a session, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WaitingView {
     /// The sandbox.
     pub sandbox: SandboxId,
-    /// Whose it is.
-    pub session: SessionId,
+    /// What it waits for.
+    pub tier: Tier,
+    /// Whose it is; none if it is blank.
+    pub session: Option<SessionId>,
     /// How long it has waited.
     pub waited: Duration,
-    /// Bytes of files in it.
-    pub disk_bytes: u64,
-    /// Bytes of memory in it.
-    pub memory_bytes: u64,
+    /// Bytes of files in it when it was parked; none if it is blank.
+    pub disk_bytes: Option<u64>,
+    /// Bytes of memory in it when it was parked; none if it is blank.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What a sandbox on the shelf waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Any session that has none yet.
+    Blank,
+    /// Its own session.
+    Parked,
 }
 
 impl Shelf {
@@ -91,18 +115,20 @@ impl Shelf {
     pub fn put(&mut self, Shelved { sandbox, parked }: Shelved, since: Instant) {
         self.making.remove(&sandbox);
         let Some(parked) = parked else {
-            self.blank.insert(sandbox);
+            self.blank.insert(sandbox, since);
             return;
         };
         let session = parked.session.clone();
-        if let Some(old) = self.parked.insert(session, Berth { sandbox, parked, since }) {
+        let before = self.parked.insert(session, Berth { sandbox: sandbox.clone(), parked, since });
+        // One that is put here again is not in its own way.
+        if let Some(old) = before.filter(|old| old.sandbox != sandbox) {
             self.doomed.insert(old.sandbox, Eviction::Replaced);
         }
     }
 
     /// A blank sandbox, which is nobody's from now on: the caller must own it before anyone looks.
     pub fn take_blank(&mut self) -> Option<SandboxId> {
-        self.blank.pop_first()
+        self.blank.pop_first().map(|(sandbox, _)| sandbox)
     }
 
     /// The session's own sandbox; as above.
@@ -134,14 +160,15 @@ impl Shelf {
     pub fn evict(&mut self, sandbox: &SandboxId, why: Eviction) {
         let session = self.parked.iter().find(|(_, berth)| berth.sandbox == *sandbox);
         let session = session.map(|(session, _)| session.clone());
-        if self.blank.remove(sandbox) || session.is_some_and(|of| self.parked.remove(&of).is_some()) {
+        if self.blank.remove(sandbox).is_some() || session.is_some_and(|of| self.parked.remove(&of).is_some())
+        {
             self.doomed.insert(sandbox.clone(), why);
         }
     }
 
     /// The sandboxes that wait.
     pub fn waiting(&self) -> impl Iterator<Item = &SandboxId> {
-        self.blank.iter().chain(self.parked.values().map(|berth| &berth.sandbox))
+        self.blank.keys().chain(self.parked.values().map(|berth| &berth.sandbox))
     }
 
     /// What is to be done now.
@@ -150,7 +177,7 @@ impl Shelf {
         let there = self.blank.len() + self.making.len();
         plan.make = policy.warm.saturating_sub(there).min(policy.making.saturating_sub(self.making.len()));
         while self.blank.len() > policy.warm
-            && let Some(surplus) = self.blank.pop_last()
+            && let Some((surplus, _)) = self.blank.pop_last()
         {
             self.doomed.insert(surplus, Eviction::Surplus);
         }
@@ -188,21 +215,26 @@ impl Shelf {
         Some((session.clone(), why))
     }
 
-    /// Blank sandboxes that wait.
-    pub fn blanks(&self) -> usize {
-        self.blank.len()
-    }
-
-    /// Parked sandboxes, as people see them.
-    pub fn parked(&self, now: Instant) -> Vec<ParkedView> {
-        let views = self.parked.values().map(|Berth { sandbox, parked, since }| ParkedView {
+    /// How it stands, for people.
+    pub fn view(&self, now: Instant) -> View {
+        let blank = self.blank.iter().map(|(sandbox, since)| WaitingView {
             sandbox: sandbox.clone(),
-            session: parked.session.clone(),
+            tier: Tier::Blank,
+            session: None,
             waited: now.saturating_duration_since(*since),
-            disk_bytes: parked.disk_bytes,
-            memory_bytes: parked.memory_bytes,
+            disk_bytes: None,
+            memory_bytes: None,
         });
-        views.collect()
+        let parked = self.parked.values().map(|Berth { sandbox, parked, since }| WaitingView {
+            sandbox: sandbox.clone(),
+            tier: Tier::Parked,
+            session: Some(parked.session.clone()),
+            waited: now.saturating_duration_since(*since),
+            disk_bytes: Some(parked.disk_bytes),
+            memory_bytes: Some(parked.memory_bytes),
+        });
+        let (making, leaving) = (self.making.len(), self.doomed.len() + self.leaving.len());
+        View { making, leaving, waiting: blank.chain(parked).collect() }
     }
 }
 

@@ -117,7 +117,7 @@ impl Actor for SandboxActor {
             Some((instance, _)) => Lifecycle::adopt(instance, &mut effects),
             None => match self.context.herd.give_parked(&self.session, &self.entry) {
                 Some(instance) => Lifecycle::unpark(instance, &mut effects),
-                None => Lifecycle::create(&mut effects),
+                None => Lifecycle::create(requests::first_instance(&self.about()), &mut effects),
             },
         };
         me.cast(SandboxMsg::Start(effects))?;
@@ -210,11 +210,12 @@ impl SandboxActor {
 
     /// What is to be repeated draws on the budget of the whole tree. Nothing is repeated that has used it up,
     /// except what must be known before anything else is done: whether a sandbox exists, and what a call came
-    /// to.
+    /// to. What an open circuit refused was not asked of anyone, so asking it is no repetition.
     fn budgeted(&self, event: Event) -> Event {
         let retries = &self.context.retries;
         let spend = |fault: Fault| {
-            if !fault.class.is_retryable() || fault.class == FaultClass::Ambiguous || retries.try_spend() {
+            let is_free = matches!(fault.class, FaultClass::Ambiguous | FaultClass::Throttled);
+            if !fault.class.is_retryable() || is_free || retries.try_spend() {
                 return fault;
             }
             let message = format!("{fault}; too much fails just now to try it again");
@@ -363,13 +364,12 @@ impl SandboxActor {
         let Some((request, _)) = state.requests.get(&call) else { return };
         let request = Arc::clone(request);
         let (Some(sandbox), Some(hand)) = (self.id(), self.hand(state)) else { return };
-        let is_new = self.entry.start_call(call.clone(), sandbox.clone());
+        self.entry.intend_call(call.clone(), sandbox.clone());
         let (session, tool) = (self.session.clone(), Arc::clone(&request.tool));
         self.context.notices.publish(Notice::CallStarted { session, call: call.clone(), tool });
-        let started = is_new.then(|| Record::CallStarted { call: call.clone(), sandbox });
         let (about, to) = (self.about(), me.clone());
         state.tasks.start(Slot::Call(call.clone()), me, async move {
-            match requests::call(&about, hand, &request, started).await {
+            match requests::call(&about, hand, sandbox, &request).await {
                 Ok(reply) => {
                     let result = Arc::clone(&reply.result);
                     let _ = to.cast(SandboxMsg::Answered { call: call.clone(), reply });
@@ -385,6 +385,8 @@ impl SandboxActor {
     fn undone(&self, me: &ActorRef<SandboxMsg>, call: CallId, why: Undone, state: &mut State) {
         let result = Arc::new(undone(why, state.policy.keep_files));
         if self.entry.call_sandbox(&call).is_none() {
+            // It may have been about to be given.
+            state.tasks.clear(&Slot::Call(call.clone()));
             return self.finish(&call, result, None, state);
         }
         self.entry.finish_call(&call, Arc::clone(&result));

@@ -12,7 +12,7 @@ use crate::session::run::Cancellation;
 enum Stage {
     /// Until the sandbox is ready. `started` says that it was given to this instance before, so that it can
     /// only be attached to.
-    Waiting { started: bool, cut: Option<Cancellation> },
+    Waiting { started: bool },
     /// With the hand.
     Running { attempt: u32 },
     /// The hand was not heard; it is being found out whether the instance still exists.
@@ -26,6 +26,15 @@ struct Entry {
     stage: Stage,
     /// Whether it may run again in another instance when this one is lost.
     rerun: bool,
+    /// Whether it is to be cut short, and what the agent shall read then.
+    cut: Option<Cancellation>,
+}
+
+impl Entry {
+    /// Whether the present instance was given it, by us or by an earlier incarnation.
+    fn is_given(&self) -> bool {
+        !matches!(self.stage, Stage::Waiting { started: false })
+    }
 }
 
 /// The calls that have no answer yet.
@@ -48,22 +57,22 @@ impl Calls {
 
     /// A call waits until the sandbox is ready.
     pub(super) fn wait(&mut self, Call { id, started, rerun }: Call) {
-        self.0.insert(id, Entry { stage: Stage::Waiting { started, cut: None }, rerun });
+        self.0.insert(id, Entry { stage: Stage::Waiting { started }, rerun, cut: None });
     }
 
     /// A call is given to the hand.
     pub(super) fn run(&mut self, Call { id, rerun, .. }: Call, effects: &mut Vec<Effect>) {
         effects.push(Effect::Run { call: id.clone() });
-        self.0.insert(id, Entry { stage: Stage::Running { attempt: 1 }, rerun });
+        self.0.insert(id, Entry { stage: Stage::Running { attempt: 1 }, rerun, cut: None });
     }
 
     /// The sandbox runs: so do the calls that waited for it.
     pub(super) fn run_waiting(&mut self, effects: &mut Vec<Effect>) {
         for (call, entry) in &mut self.0 {
-            if let Stage::Waiting { cut, .. } = entry.stage {
+            if let Stage::Waiting { .. } = entry.stage {
                 entry.stage = Stage::Running { attempt: 1 };
                 effects.push(Effect::Run { call: call.clone() });
-                if let Some(why) = cut {
+                if let Some(why) = entry.cut {
                     effects.push(Effect::CancelRunning { call: call.clone(), attempt: 1, why });
                 }
             }
@@ -72,23 +81,28 @@ impl Calls {
 
     /// A call is to be cut short.
     pub(super) fn cancel(&mut self, call: CallId, why: Cancellation, effects: &mut Vec<Effect>) {
-        match self.0.get_mut(&call).map(|entry| &mut entry.stage) {
-            Some(Stage::Waiting { started: false, .. }) => {
-                self.0.remove(&call);
-                effects.push(Effect::Undone { call, why: Undone::Cancelled(why) });
-            }
-            Some(Stage::Waiting { cut, .. }) => *cut = Some(why),
-            Some(_) => effects.push(Effect::CancelRunning { call, attempt: 1, why }),
-            None => {}
+        let Some(entry) = self.0.get_mut(&call) else { return };
+        if !entry.is_given() {
+            self.0.remove(&call);
+            effects.push(Effect::Undone { call, why: Undone::Cancelled(why) });
+            return;
+        }
+        entry.cut = Some(why);
+        if !matches!(entry.stage, Stage::Waiting { .. }) {
+            effects.push(Effect::CancelRunning { call, attempt: 1, why });
         }
     }
 
-    /// Nobody wants an answer any more: those that wait are forgotten, those that run are cut short.
+    /// Nobody wants an answer any more: those that wait are forgotten, those that run are cut short. Of those
+    /// whose hand was not heard the end is not waited for, since nobody asks for it again.
     pub(super) fn part(&mut self, effects: &mut Vec<Effect>) {
-        self.0.retain(|_, entry| !matches!(entry.stage, Stage::Waiting { .. }));
-        for call in self.0.keys().cloned() {
-            effects.push(Effect::CancelRunning { call, attempt: 1, why: Cancellation::Unwanted });
-        }
+        self.0.retain(|call, entry| {
+            if !matches!(entry.stage, Stage::Waiting { .. }) {
+                let (call, why) = (call.clone(), Cancellation::Unwanted);
+                effects.push(Effect::CancelRunning { call, attempt: 1, why });
+            }
+            matches!(entry.stage, Stage::Running { .. })
+        });
     }
 
     /// A call has its answer, or never will.
@@ -143,16 +157,12 @@ impl Calls {
     }
 
     /// The instance is lost, and with it the answers of the calls that it was given. Those that may run
-    /// again wait for the next one.
+    /// again wait for the next one, unless they were to be cut short.
     pub(super) fn lose(&mut self, fault: &Fault, effects: &mut Vec<Effect>) {
         self.0.retain(|call, entry| {
-            let kept = entry.rerun || matches!(entry.stage, Stage::Waiting { started: false, .. });
+            let kept = !entry.is_given() || (entry.rerun && entry.cut.is_none());
             if kept {
-                let cut = match entry.stage {
-                    Stage::Waiting { cut, .. } => cut,
-                    _ => None,
-                };
-                entry.stage = Stage::Waiting { started: false, cut };
+                entry.stage = Stage::Waiting { started: false };
             } else {
                 effects.push(Effect::Undone { call: call.clone(), why: Undone::Lost(fault.clone()) });
             }
@@ -163,9 +173,9 @@ impl Calls {
     /// No instance can be had, so none of them will have an answer.
     pub(super) fn fail(&mut self, fault: &Fault, effects: &mut Vec<Effect>) {
         for (call, entry) in std::mem::take(&mut self.0) {
-            let why = match entry.stage {
-                Stage::Waiting { started: false, .. } => Undone::NoSandbox(fault.clone()),
-                _ => Undone::Lost(fault.clone()),
+            let why = match entry.is_given() {
+                false => Undone::NoSandbox(fault.clone()),
+                true => Undone::Lost(fault.clone()),
             };
             effects.push(Effect::Undone { call, why });
         }

@@ -34,10 +34,15 @@
 //! Delays and jitter ([`backoff`](crate::backoff)); sandboxes without a session ([`herd`](crate::herd)), and
 //! those whose owner died ([`reaper`](crate::reaper)).
 
+mod ending;
+mod provision;
+
+use std::time::Duration;
+
 use super::calls::Calls;
 use super::idle::Idle;
 use super::policy::{Background, Policy};
-use super::signals::{Call, Effect, Event, Release, Undone};
+use super::signals::{Call, Effect, Event, Undone};
 use super::state::{Maker, Next, State};
 use crate::fault::{Fault, FaultClass};
 use crate::ids::CallId;
@@ -50,15 +55,17 @@ pub struct Lifecycle {
     state: State,
     instance: u32,
     rounds: u32,
+    /// How long the open circuit before its provider has had it wait since it was let through.
+    refused: Duration,
     idle: Idle,
     calls: Calls,
 }
 
 impl Lifecycle {
-    /// A sandbox that does not exist yet.
-    pub fn create(effects: &mut Vec<Effect>) -> Self {
-        effects.push(Effect::Create { instance: 1 });
-        Self::new(State::Creating { attempt: 1 }, 1)
+    /// A sandbox that does not exist yet; its first instance is to have this number.
+    pub fn create(instance: u32, effects: &mut Vec<Effect>) -> Self {
+        effects.push(Effect::Create { instance });
+        Self::new(State::Creating { attempt: 1 }, instance)
     }
 
     /// A sandbox that an earlier incarnation intended to create, and may have.
@@ -74,7 +81,8 @@ impl Lifecycle {
     }
 
     fn new(state: State, instance: u32) -> Self {
-        Self { state, instance, rounds: 0, idle: Idle::default(), calls: Calls::default() }
+        let (idle, calls) = (Idle::default(), Calls::default());
+        Self { state, instance, rounds: 0, refused: Duration::ZERO, idle, calls }
     }
 
     /// Where it stands.
@@ -161,8 +169,10 @@ impl Lifecycle {
             (S::Freezing, E::StandbyFailed(_)) => self.thaw(1, effects),
             (S::Thawing { .. }, E::Resumed) => self.ready(policy, effects),
             (S::Thawing { attempt }, E::ResumeFailed(fault)) => {
-                if fault.class.is_retryable() && *attempt < policy.thaw_attempts {
-                    effects.push(Effect::ArmRetry { attempt: *attempt, retry_after: fault.retry_after });
+                let attempt = self.used(*attempt, &fault, policy);
+                if fault.class.is_retryable() && attempt < policy.thaw_attempts {
+                    effects.push(Effect::ArmRetry { attempt, retry_after: fault.retry_after });
+                    self.state = S::Thawing { attempt };
                 } else {
                     self.replace(&fault, policy, effects);
                 }
@@ -234,6 +244,11 @@ impl Lifecycle {
                 | E::Expected
                 | E::PartDue,
             )
+            // What the request came to that was given up for the sake of parking.
+            | (
+                S::Parking | S::Shelving,
+                E::LookedUp { .. } | E::LookUpFailed(_) | E::Resumed | E::ResumeFailed(_),
+            )
             | (
                 S::Deleting { .. } | S::Parked | S::Left | S::Gone,
                 E::LookedUp { .. }
@@ -269,22 +284,27 @@ impl Lifecycle {
             return;
         }
         self.idle.stop();
+        let call = match self.is_attachable() {
+            true => call,
+            false if call.started && !call.rerun => {
+                let fault = Fault::new(FaultClass::Ambiguous, "its sandbox is gone");
+                effects.push(Effect::Undone { call: call.id, why: Undone::Lost(fault) });
+                return;
+            }
+            false => Call { started: false, ..call },
+        };
         match &self.state {
             State::Ready => self.calls.run(call, effects),
             State::Standby => {
                 self.calls.wait(call);
                 self.thaw(1, effects);
             }
-            State::Absent | State::Failed { .. } if call.started && !call.rerun => {
-                let fault = Fault::new(FaultClass::Ambiguous, "its sandbox is gone");
-                effects.push(Effect::Undone { call: call.id, why: Undone::Lost(fault) });
-            }
             State::Absent => {
-                self.calls.wait(Call { started: false, ..call });
+                self.calls.wait(call);
                 self.begin(1, effects);
             }
             State::Failed { fault } if fault.class.is_retryable() && self.rounds < policy.create_rounds => {
-                self.calls.wait(Call { started: false, ..call });
+                self.calls.wait(call);
                 self.begin(1, effects);
             }
             // The agent is told every time, so that it can come to an end by itself, but not for ever.
@@ -316,56 +336,36 @@ impl Lifecycle {
         }
     }
 
-    fn begin(&mut self, attempt: u32, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Create { instance: self.instance });
-        self.state = State::Creating { attempt };
-    }
-
-    fn look_up(&mut self, attempt: u32, maker: Maker, effects: &mut Vec<Effect>) {
-        let instance = self.instance;
-        effects.push(match maker {
-            Maker::Us | Maker::Earlier => Effect::LookUp { instance },
-            Maker::Parked => Effect::Unpark { instance },
-        });
-        self.state = State::LookingUp { attempt, maker };
-    }
-
-    fn create_failed(&mut self, attempt: u32, fault: Fault, policy: &Policy, effects: &mut Vec<Effect>) {
-        if fault.class == FaultClass::Ambiguous {
-            self.look_up(attempt, Maker::Us, effects);
-        } else {
-            self.back_off(attempt, Next::Create, fault, policy, effects);
+    /// Whether a call that was given to the instance before this moment can be attached to. Once that instance
+    /// is known to be gone or of no use, the call must not be taken for one of the next.
+    fn is_attachable(&self) -> bool {
+        use State as S;
+        match &self.state {
+            S::Absent | S::Failed { .. } | S::Creating { .. } | S::Replacing { .. } => false,
+            S::LookingUp { maker, .. } | S::BackingOff { next: Next::LookUp(maker), .. } => {
+                *maker != Maker::Us
+            }
+            S::BackingOff { next: Next::Create, .. } => false,
+            S::Ready
+            | S::Freezing
+            | S::Standby
+            | S::Thawing { .. }
+            | S::Abandoning
+            | S::Parting
+            | S::Parking
+            | S::Shelving
+            | S::Leaving
+            | S::Deleting { .. }
+            | S::Parked
+            | S::Left
+            | S::Gone => true,
         }
-    }
-
-    /// Waits for the next attempt, or ends the round if there is none.
-    fn back_off(
-        &mut self,
-        attempt: u32,
-        next: Next,
-        fault: Fault,
-        policy: &Policy,
-        effects: &mut Vec<Effect>,
-    ) {
-        let attempts = match next {
-            Next::LookUp(Maker::Earlier | Maker::Parked) => policy.adopt_attempts,
-            Next::LookUp(Maker::Us) | Next::Create => policy.create_attempts,
-        };
-        if fault.class.is_retryable() && attempt < attempts {
-            effects.push(Effect::ArmRetry { attempt, retry_after: fault.retry_after });
-            self.state = State::BackingOff { attempt, next };
-            return;
-        }
-        self.rounds += 1;
-        effects.push(Effect::Unavailable(fault.clone()));
-        self.calls.fail(&fault, effects);
-        self.state = State::Failed { fault };
     }
 
     /// The sandbox runs: so do the calls that waited for it.
     fn ready(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
         self.state = State::Ready;
-        self.rounds = 0;
+        (self.rounds, self.refused) = (0, Duration::ZERO);
         self.calls.run_waiting(effects);
         self.rest(policy, effects);
     }
@@ -438,90 +438,6 @@ impl Lifecycle {
         if !self.calls.is_empty() {
             self.begin(1, effects);
         }
-    }
-
-    fn delete(&mut self, effects: &mut Vec<Effect>) {
-        self.calls.clear();
-        effects.push(Effect::Delete);
-        self.state = State::Deleting { attempt: 1 };
-    }
-
-    fn release(&mut self, how: Release, policy: &Policy, effects: &mut Vec<Effect>) {
-        use {Release as R, State as S};
-        match (&self.state, how) {
-            // Whatever was said first is being done; only a delete goes further.
-            (S::Abandoning | S::Deleting { .. } | S::Parked | S::Left | S::Gone, _)
-            | (S::Parting | S::Parking | S::Shelving | S::Leaving, R::Park | R::HandOver | R::Leave) => {}
-            (S::Ready, R::Leave) if self.calls.is_empty() => {
-                effects.push(Effect::Standby);
-                self.state = S::Leaving;
-            }
-            (_, R::Leave) => self.left(effects),
-            (S::Ready, R::Park) => {
-                self.calls.part(effects);
-                effects.push(Effect::ArmPart { after: policy.part_within });
-                self.part(effects);
-            }
-            (S::Ready | S::Standby, R::HandOver) | (S::Standby, R::Park) => {
-                self.calls.clear();
-                self.shelve(effects);
-            }
-            (S::Freezing, R::Park | R::HandOver) => {
-                self.calls.clear();
-                self.state = S::Parking;
-            }
-            (S::Thawing { .. }, R::Park | R::HandOver) => {
-                self.calls.clear();
-                self.park(effects);
-            }
-            // Whether it is there turns out soon enough.
-            (
-                S::LookingUp { maker: Maker::Earlier | Maker::Parked, .. }
-                | S::BackingOff { next: Next::LookUp(Maker::Earlier | Maker::Parked), .. },
-                R::Park | R::HandOver,
-            ) => {
-                self.calls.clear();
-                self.park(effects);
-            }
-            (S::Creating { .. }, _) => self.state = S::Abandoning,
-            // The delete that is under way will do.
-            (S::Replacing { attempt }, _) => {
-                let attempt = *attempt;
-                self.calls.clear();
-                self.state = S::Deleting { attempt };
-            }
-            _ => self.delete(effects),
-        }
-    }
-
-    /// Parks the sandbox once no call is left.
-    fn part(&mut self, effects: &mut Vec<Effect>) {
-        if self.calls.is_empty() {
-            self.park(effects);
-        } else {
-            self.state = State::Parting;
-        }
-    }
-
-    fn park(&mut self, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Standby);
-        self.state = State::Parking;
-    }
-
-    fn shelve(&mut self, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Shelve);
-        self.state = State::Shelving;
-    }
-
-    fn left(&mut self, effects: &mut Vec<Effect>) {
-        self.calls.clear();
-        effects.push(Effect::Gone);
-        self.state = State::Left;
-    }
-
-    fn gone(&mut self, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Gone);
-        self.state = State::Gone;
     }
 }
 

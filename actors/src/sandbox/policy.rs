@@ -10,6 +10,10 @@ pub struct Policy {
     /// Look-ups tried for an instance that an earlier incarnation made, the first included. Default 60, which is
     /// nearly ten minutes: it may hold running calls, and the provider may be starting again together with us.
     pub adopt_attempts: u32,
+    /// How long a sandbox may be kept waiting by the open circuit before its provider, which did not ask the
+    /// provider at all, before each refusal counts as an attempt to create or to thaw it. Default 2 min: longer
+    /// than the circuit stays open at first, and soon enough for the agent to be told.
+    pub refused_for: Duration,
     /// Rounds of creates in which none succeeded, after which the session is given up. Default 3.
     pub create_rounds: u32,
     /// Requests tried for one call whose hand could not be heard, the first included. Default 8, which is some
@@ -60,6 +64,7 @@ impl Default for Policy {
         Self {
             create_attempts: 4,
             adopt_attempts: 60,
+            refused_for: Duration::from_secs(120),
             create_rounds: 3,
             call_attempts: 8,
             cancel_attempts: 5,

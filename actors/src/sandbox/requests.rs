@@ -15,9 +15,7 @@ use crate::context::{Context, hand, provider};
 use crate::fault::{Fault, FaultClass};
 use crate::ids::{SandboxId, SessionId};
 use crate::ledger::Entry;
-use crate::ports::{
-    CallReply, CallRequest, Hand, Parked, ProviderError, Record, Sandbox, SandboxSpec, Shelved,
-};
+use crate::ports::{CallReply, CallRequest, Hand, Parked, Record, Sandbox, SandboxSpec, Shelved};
 
 /// Whose sandbox it is about.
 pub(super) struct About {
@@ -43,8 +41,7 @@ impl About {
 
     /// Whether a sandbox of that name is one that we may use.
     fn is_ours(&self, found: &Sandbox) -> bool {
-        found.owner == self.context.settings.owner
-            && found.session.as_ref().is_none_or(|session| *session == self.session)
+        self.context.may_use(found, Some(&self.session))
     }
 }
 
@@ -63,6 +60,22 @@ pub(super) async fn create(about: &About, instance: u32) -> Event {
 /// The name of a session's own sandbox.
 fn name(about: &About, instance: u32) -> SandboxId {
     SandboxId::from(format!("{}.{instance}", about.session))
+}
+
+/// The number of a session's sandbox with a name of its own.
+fn number(about: &About, sandbox: &SandboxId) -> Option<u32> {
+    sandbox.as_str().strip_prefix(about.session.as_str())?.strip_prefix('.')?.parse().ok()
+}
+
+/// The number for the first instance of a session that has none: a name that means an earlier sandbox of the
+/// session is not used again, neither while a call that was given to that one has no answer, nor while that one
+/// is being deleted.
+pub(super) fn first_instance(about: &About) -> u32 {
+    let given = about.entry.given_calls();
+    let given = given.iter().filter_map(|(_, sandbox)| number(about, sandbox));
+    let shelf = about.context.herd.shelf();
+    let used = shelf.all().filter_map(|sandbox| number(about, sandbox)).chain(given);
+    used.max().map_or(1, |last| last.saturating_add(1))
 }
 
 async fn make(about: &About, instance: u32) -> Result<(), Fault> {
@@ -159,17 +172,8 @@ pub(super) async fn shelve(about: &About, instance: u32) -> Event {
 
 /// Deletes every instance of which there may be something, unless it turns out to be another's.
 pub(super) async fn delete(about: &About) -> Event {
-    let ports = &about.context.ports;
     for id in about.entry.sandboxes() {
-        let deleted = async {
-            let found = provider(about.within(), ports.provider.find(&id)).await?;
-            if found.is_some_and(|found| !about.is_ours(&found)) {
-                return Ok(());
-            }
-            provider(about.within(), ports.provider.delete(&id)).await
-        };
-        let deleted: Result<(), ProviderError> = deleted.await;
-        if let Err(error) = deleted {
+        if let Err(error) = about.context.delete(&id, Some(&about.session)).await {
             return Event::DeleteFailed(error.fault());
         }
     }
@@ -198,19 +202,23 @@ pub(super) async fn inspect(about: &About, hand_of: Arc<dyn Hand>, policy: &Poli
     Jobs::Some { permille: u32::try_from(permille).unwrap_or(u32::MAX) }
 }
 
-/// Gives a call to the hand and waits for its answer, once it is written down that it was given.
+/// Gives a call to the hand and waits for its answer, once it is written down that it was given. What is not
+/// written down is not run.
 pub(super) async fn call(
     about: &About,
     hand_of: Arc<dyn Hand>,
+    sandbox: SandboxId,
     request: &CallRequest,
-    started: Option<Record>,
 ) -> Result<CallReply, Fault> {
-    if let Some(started) = started
-        && let Err(fault) = about.context.record(&about.entry.item.id, started).await
-    {
-        // Nothing is wrong with the sandbox, and what is not written down is not run.
-        about.entry.close_call(&request.call);
-        return Err(Fault { class: FaultClass::Permanent, ..fault });
+    let call = &request.call;
+    if !about.entry.is_call_written(call) {
+        let started = Record::CallStarted { call: call.clone(), sandbox };
+        if let Err(fault) = about.context.record(&about.entry.item.id, started).await {
+            // Nothing is wrong with the sandbox.
+            about.entry.close_call(call);
+            return Err(Fault { class: FaultClass::Permanent, ..fault });
+        }
+        about.entry.write_call(call);
     }
     let within = request.timeout + about.context.settings.deadlines.hand;
     hand(within, hand_of.call(request)).await.map_err(|error| error.fault())

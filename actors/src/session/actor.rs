@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use rand::rngs::SmallRng;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::Span;
 
 use super::end::End;
 use super::lease;
 use super::machine::{self, Machine};
+use super::requests;
 use super::run::Cancellation;
 use super::signals::{Effect, Event};
 use crate::context::{Context, control};
@@ -25,13 +25,10 @@ use crate::event::Call;
 use crate::ids::{CallId, SessionId};
 use crate::ledger::Entry;
 use crate::notice::Notice;
-use crate::ports::{Answer, CallRequest, ControlError, HeartbeatToken, Record, Standby, StopMode};
+use crate::ports::{CallRequest, ControlError, Record, Standby, StopMode};
 use crate::sandbox::actor::{SandboxActor, SandboxMsg};
 use crate::sandbox::signals::Release;
 use crate::supervision::{ActorKind, Budget, Verdict};
-
-/// Live events read ahead of the session, at most.
-const READ_AHEAD: usize = 256;
 
 /// What a session's actor is told.
 pub(crate) enum SessionMsg {
@@ -203,14 +200,10 @@ impl SessionActor {
     }
 
     fn take(&self, me: &ActorRef<SessionMsg>, event: Event, state: &mut State) {
-        let finished = match &event {
-            Event::Finished { call, result } => {
-                state.given.remove(call);
-                self.entry.finish_call(call, Arc::clone(result));
-                Some(call.clone())
-            }
-            _ => None,
-        };
+        if let Event::Finished { call, result } = &event {
+            state.given.remove(call);
+            self.entry.finish_call(call, Arc::clone(result));
+        }
         let (from, mut effects) = (state.machine.state().name(), Vec::new());
         if let Err(illegal) = state.machine.step(event, &self.context.settings.session, &mut effects) {
             self.context.illegal(illegal);
@@ -221,11 +214,6 @@ impl SessionActor {
         {
             let work = self.entry.item.id.clone();
             self.context.notices.publish(Notice::Session { work, session, from, to });
-        }
-        if let Some(call) = finished
-            && !effects.iter().any(|effect| matches!(effect, Effect::Post(answer) if answer.call == call))
-        {
-            self.entry.close_call(&call);
         }
         if let machine::State::Deleting { end } | machine::State::Releasing { end } = state.machine.state() {
             self.entry.set_end(end.clone());
@@ -262,7 +250,7 @@ impl SessionActor {
             }
             Effect::Attach { number } => {
                 let (context, entry, to) = self.parts(me);
-                state.tasks.start(Slot::Stream, me, attach(context, entry, to, number));
+                state.tasks.start(Slot::Stream, me, requests::attach(context, entry, to, number));
             }
             Effect::ArmStream { number, failures, retry_after } => {
                 let after = settings.backoffs.stream.delay(failures, retry_after, &mut state.rng);
@@ -292,14 +280,15 @@ impl SessionActor {
             Effect::Post(answer) => {
                 let (context, entry, to) = self.parts(me);
                 let slot = Slot::Post(answer.call.clone());
-                state.tasks.start(slot, me, post(context, entry, to, answer));
+                state.tasks.start(slot, me, requests::post(context, entry, to, answer));
             }
             Effect::ArmPost { call, attempt, retry_after } => {
                 let after = settings.backoffs.post.delay(attempt, retry_after, &mut state.rng);
                 arm(me, state, Slot::Post(call.clone()), after, Event::PostDue { call, attempt });
             }
+            Effect::Withhold => state.tasks.clear_all(|slot| matches!(slot, Slot::Post(_))),
+            Effect::Forget { call } => self.entry.close_call(&call),
             Effect::PostRefused { call, fault } => {
-                self.entry.close_call(&call);
                 if let Some(session) = self.entry.item.session().cloned() {
                     let reason = fault.message;
                     self.context.notices.publish(Notice::PostRefused { session, call, reason });
@@ -337,7 +326,7 @@ impl SessionActor {
         match effect {
             E::Ack => {
                 let (context, entry, to) = self.parts(me);
-                state.tasks.start(Slot::Ack, me, acknowledge(context, entry, to));
+                state.tasks.start(Slot::Ack, me, requests::acknowledge(context, entry, to));
             }
             E::ArmAckRetry { attempt, retry_after } => {
                 let after = settings.backoffs.ack.delay(attempt, retry_after, &mut state.rng);
@@ -345,7 +334,7 @@ impl SessionActor {
             }
             E::Beat { number, token, within } => {
                 let (context, entry, to) = self.parts(me);
-                state.tasks.start(Slot::Beat, me, beat(context, entry, to, number, token, within));
+                state.tasks.start(Slot::Beat, me, requests::beat(context, entry, to, number, token, within));
             }
             E::ArmBeat { number, after } => {
                 arm(me, state, Slot::Beat, after, Event::Lease(L::BeatDue { number }))
@@ -445,106 +434,4 @@ impl SessionActor {
 
 fn arm(me: &ActorRef<SessionMsg>, state: &mut State, slot: Slot, after: Duration, event: Event) {
     state.tasks.arm(slot, me, after, SessionMsg::Event(event));
-}
-
-/// Writes the claim down, then acknowledges it: an item that was acknowledged and is forgotten may be stuck
-/// for good.
-async fn acknowledge(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionMsg>) {
-    let item = entry.item.clone();
-    let event = match context.record(&item.id, Record::Claimed { item: item.clone() }).await {
-        Err(fault) => lease::Event::AckFailed(fault),
-        Ok(()) => match control(context.settings.deadlines.ack, context.ports.control.ack(&item)).await {
-            // Before the first beat: what a successor finds refused is then known to be ours.
-            Ok(()) => {
-                let ttl = context.settings.session.lease.initial_ttl;
-                context.note(&item.id, Record::Beat { token: None, ttl }).await;
-                lease::Event::Acked
-            }
-            // An earlier process may have come so far and no further; the first beat tells, since nobody
-            // else's item takes one.
-            Err(ControlError::Conflict { .. }) if entry.is_restored() => lease::Event::Acked,
-            Err(error) => lease::Event::AckFailed(error.fault()),
-        },
-    };
-    let _ = to.cast(SessionMsg::Event(Event::Lease(event)));
-}
-
-async fn beat(
-    context: Arc<Context>,
-    entry: Arc<Entry>,
-    to: ActorRef<SessionMsg>,
-    number: u32,
-    token: Option<HeartbeatToken>,
-    within: Duration,
-) {
-    let sent = Instant::now();
-    match control(within, context.ports.control.heartbeat(&entry.item, token.as_ref())).await {
-        Ok(beat) => {
-            // First, since the next beat takes this task's place as soon as this one is known.
-            context
-                .note(&entry.item.id, Record::Beat { token: Some(beat.token.clone()), ttl: beat.ttl })
-                .await;
-            let event = lease::Event::Beaten { number, beat, took: sent.elapsed() };
-            let _ = to.cast(SessionMsg::Event(Event::Lease(event)));
-        }
-        Err(error) => {
-            let event = match error {
-                ControlError::PreconditionFailed { current } => {
-                    lease::Event::PreconditionFailed { number, current }
-                }
-                error => lease::Event::BeatFailed { number, fault: error.fault() },
-            };
-            let _ = to.cast(SessionMsg::Event(Event::Lease(event)));
-        }
-    }
-}
-
-/// Opens the stream, then reads the history, then passes the live events on: what happens in between is in
-/// one of the two.
-async fn attach(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionMsg>, number: u32) {
-    let deadlines = &context.settings.deadlines;
-    let failed =
-        |error: &ControlError| SessionMsg::Event(Event::StreamFailed { number, fault: error.fault() });
-    let opened = async {
-        let stream = control(deadlines.control, context.ports.control.stream(&entry.item)).await?;
-        let events = control(deadlines.history, context.ports.control.history(&entry.item)).await?;
-        Ok::<_, ControlError>((stream, events))
-    };
-    let (mut stream, events) = match opened.await {
-        Ok(opened) => opened,
-        Err(error) => return drop(to.cast(failed(&error))),
-    };
-    let _ = to.cast(SessionMsg::Event(Event::History { number, events }));
-    let places = Arc::new(Semaphore::new(READ_AHEAD));
-    while let Some(next) = stream.next().await {
-        match next {
-            Ok(event) => {
-                // The semaphore is never closed.
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-                let _ = to.cast(SessionMsg::Live(Event::Live { number, event }, place));
-            }
-            Err(error) => return drop(to.cast(failed(&error))),
-        }
-    }
-    let _ = to.cast(failed(&ControlError::Broken("the event stream ended".into())));
-}
-
-async fn post(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionMsg>, answer: Answer) {
-    let (sent, within) = (Instant::now(), context.settings.deadlines.control);
-    let posted = control(within, context.ports.control.post(&entry.item, &answer)).await;
-    let call = answer.call;
-    match posted {
-        Ok(()) => {
-            entry.close_call(&call);
-            if let Some(session) = entry.item.session().cloned() {
-                let took = sent.elapsed();
-                context.notices.publish(Notice::Posted { session, call: call.clone(), took });
-            }
-            let _ = to.cast(SessionMsg::Event(Event::Posted { call: call.clone() }));
-            context.note(&entry.item.id, Record::CallPosted { call }).await;
-        }
-        Err(error) => {
-            let _ = to.cast(SessionMsg::Event(Event::PostFailed { call, fault: error.fault() }));
-        }
-    }
 }

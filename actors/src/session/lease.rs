@@ -23,13 +23,17 @@
 //! When a beat's answer was lost, the server may hold a token we never saw, and the next beat fails its
 //! precondition although nobody took the lease from us: nobody can have, because a lease lapses only a full
 //! TTL after its last beat, and [`Event::Expired`] comes before that. In that one case, and only when the
-//! refusal names the token and says that the lease is active, we take the token up and go on.
+//! refusal names the token and says that the lease is active, we take the token up and go on. Not of an item
+//! that was found acknowledged ([`Event::AckedBefore`]): of that one nobody knows how long ago it was.
 //!
 //! # Not here
 //! Delays and jitter ([`backoff`](crate::backoff)); what the session does about an [`Effect::Ended`].
 
+mod signals;
+
 use std::time::Duration;
 
+pub use self::signals::{Effect, Ending, Event, Loss};
 use crate::fault::{Fault, FaultClass};
 use crate::machine::IllegalEvent;
 use crate::ports::{Heartbeat, HeartbeatToken, ItemState, LeaseState};
@@ -106,6 +110,8 @@ pub struct Chain {
     pub number: u32,
     /// How long the lease runs after an accepted beat.
     pub ttl: Duration,
+    /// Names the timer of its end: the beat that extended it last.
+    pub expiry: u32,
     /// Whether the server has said that it wants the item to end.
     pub standing: Standing,
 }
@@ -113,189 +119,14 @@ pub struct Chain {
 /// Whether the server wants the item to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// No beat was accepted yet, and nobody knows since when the item has been acknowledged, or whose it is.
+    Doubtful,
     /// No beat was accepted yet.
     Unconfirmed,
     /// The lease is ours.
     Held,
     /// The server asked for the end; beats go on until the teardown is done.
     Ending,
-}
-
-/// What can happen to a lease.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The acknowledgement was accepted.
-    Acked,
-    /// It was not.
-    AckFailed(Fault),
-    /// The wait before acknowledgement `attempt + 1` is over.
-    AckRetryDue {
-        /// The attempt that had failed.
-        attempt: u32,
-    },
-    /// A beat was accepted.
-    Beaten {
-        /// Which.
-        number: u32,
-        /// The answer.
-        beat: Heartbeat,
-        /// Time from sending the beat to this answer.
-        took: Duration,
-    },
-    /// A beat was refused because the lease has moved on.
-    PreconditionFailed {
-        /// Which.
-        number: u32,
-        /// What the server holds, if it said so.
-        current: Option<LeaseState>,
-    },
-    /// A beat failed otherwise.
-    BeatFailed {
-        /// Which.
-        number: u32,
-        /// How.
-        fault: Fault,
-    },
-    /// It is time for a beat.
-    BeatDue {
-        /// Which.
-        number: u32,
-    },
-    /// A full TTL has passed since the last accepted beat was sent.
-    Expired {
-        /// The beat that was accepted last.
-        number: u32,
-    },
-    /// The session is done: end the item.
-    Release,
-    /// The session is done, and the item shall be left to lapse so that another worker gets it.
-    Forsake,
-    /// The stop was accepted, or there was nothing to stop.
-    Stopped,
-    /// It was not.
-    StopFailed(Fault),
-    /// The wait before stop `attempt + 1` is over.
-    StopRetryDue {
-        /// The attempt that had failed.
-        attempt: u32,
-    },
-}
-
-impl Event {
-    /// One word, for logs.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Acked => "acked",
-            Self::AckFailed(_) => "ack_failed",
-            Self::AckRetryDue { .. } => "ack_retry_due",
-            Self::Beaten { .. } => "beaten",
-            Self::PreconditionFailed { .. } => "precondition_failed",
-            Self::BeatFailed { .. } => "beat_failed",
-            Self::BeatDue { .. } => "beat_due",
-            Self::Expired { .. } => "expired",
-            Self::Release => "release",
-            Self::Forsake => "forsake",
-            Self::Stopped => "stopped",
-            Self::StopFailed(_) => "stop_failed",
-            Self::StopRetryDue { .. } => "stop_retry_due",
-        }
-    }
-}
-
-/// What somebody must now do about a lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Send the acknowledgement.
-    Ack,
-    /// Send [`Event::AckRetryDue`] after the backoff of this attempt.
-    ArmAckRetry {
-        /// The attempt that failed.
-        attempt: u32,
-        /// What the server asked for.
-        retry_after: Option<Duration>,
-    },
-    /// Send a beat, and give it up after `within`.
-    Beat {
-        /// Its number.
-        number: u32,
-        /// The token to echo.
-        token: Option<HeartbeatToken>,
-        /// The current interval.
-        within: Duration,
-    },
-    /// Send [`Event::BeatDue`] after exactly this time.
-    ArmBeat {
-        /// Which beat.
-        number: u32,
-        /// When.
-        after: Duration,
-    },
-    /// Send [`Event::BeatDue`] after the backoff of this many failures, but not later than `at_most`.
-    ArmBeatRetry {
-        /// Which beat.
-        number: u32,
-        /// Beats failed in a row.
-        failures: u32,
-        /// The current interval.
-        at_most: Duration,
-        /// What the server asked for.
-        retry_after: Option<Duration>,
-    },
-    /// Send [`Event::Expired`] after this time, in place of the one armed before.
-    ArmExpiry {
-        /// The beat accepted last.
-        number: u32,
-        /// When.
-        after: Duration,
-    },
-    /// Send a forced stop.
-    Stop,
-    /// Send [`Event::StopRetryDue`] after the backoff of this attempt.
-    ArmStopRetry {
-        /// The attempt that failed.
-        attempt: u32,
-        /// What the server asked for.
-        retry_after: Option<Duration>,
-    },
-    /// Remember this: whoever goes on with the lease needs it.
-    Keep {
-        /// The token to echo; none before the first beat.
-        token: Option<HeartbeatToken>,
-        /// How long the lease runs from then on.
-        ttl: Duration,
-        /// Time since that beat was sent, or since the acknowledgement.
-        ago: Duration,
-    },
-    /// The item is off the queue and ours.
-    Acknowledged,
-    /// The first beat was accepted: act.
-    Held,
-    /// The session must end for this reason. A loss may still follow one of the other reasons.
-    Ended(Ending),
-    /// The lease is over; the last effect there is.
-    Over,
-}
-
-/// Why a lease ends without its session having asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The acknowledgement failed: the item is not ours, or not any more.
-    NotClaimed(Fault),
-    /// The server asked for the end of the item.
-    StopAsked,
-    /// Another holds it, or may. Nothing may be sent for it any more.
-    Lost(Loss),
-    /// The server refused a beat for good, for example because the session's token has expired.
-    Rejected(Fault),
-}
-
-/// How a lease was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// The server said that it had moved on.
-    Taken,
-    /// No beat was accepted for a whole TTL.
-    Expired,
 }
 
 impl Lease {
@@ -315,8 +146,8 @@ impl Lease {
         effects: &mut Vec<Effect>,
     ) -> Self {
         effects.push(Effect::ArmExpiry { number: 0, after: left });
-        Self::Resting(Chain { token, failures: 1, number: 0, ttl, standing: Standing::Unconfirmed })
-            .beat(effects)
+        let standing = Standing::Unconfirmed;
+        Self::Resting(Chain { token, failures: 1, number: 0, ttl, expiry: 0, standing }).beat(effects)
     }
 
     /// One word for the state.
@@ -345,7 +176,8 @@ impl Lease {
         use {Event as E, Lease as S};
         let illegal = IllegalEvent { machine: "lease", state: self.name(), event: event.name() };
         let next = match (&*self, event) {
-            (S::Acking { .. }, E::Acked) => acknowledged(policy, effects),
+            (S::Acking { .. }, E::Acked) => acknowledged(Standing::Unconfirmed, policy, effects),
+            (S::Acking { .. }, E::AckedBefore) => acknowledged(Standing::Doubtful, policy, effects),
             (S::Acking { attempt }, E::AckFailed(fault)) => ack_failed(*attempt, fault, policy, effects),
             (S::AckBackoff { attempt: waiting }, E::AckRetryDue { attempt }) if *waiting == attempt => {
                 effects.push(Effect::Ack);
@@ -366,7 +198,9 @@ impl Lease {
             (S::Resting(chain), E::BeatDue { number }) if chain.number == number => {
                 S::Resting(chain.clone()).beat(effects)
             }
-            (S::Beating(_) | S::Resting(_), E::Expired { .. }) => lost(Loss::Expired, effects),
+            (S::Beating(chain) | S::Resting(chain), E::Expired { number }) if chain.expiry == number => {
+                lost(Loss::Expired, effects)
+            }
             // The stop needs no token, but it would end a stranger's item once ours has lapsed.
             (
                 S::Stopping { .. } | S::StopBackoff { .. },
@@ -402,10 +236,15 @@ impl Lease {
                 | E::Expired { .. }
                 | E::StopRetryDue { .. },
             )
-            | (S::Stopping { .. } | S::StopBackoff { .. } | S::Over, E::Acked | E::AckFailed(_))
+            | (
+                S::Stopping { .. } | S::StopBackoff { .. } | S::Over,
+                E::Acked | E::AckedBefore | E::AckFailed(_),
+            )
             | (S::Stopping { .. } | S::StopBackoff { .. }, E::Release)
             | (S::Over, E::Stopped | E::StopFailed(_)) => return Ok(()),
-            (_, E::Acked | E::AckFailed(_) | E::Stopped | E::StopFailed(_)) => return Err(illegal),
+            (_, E::Acked | E::AckedBefore | E::AckFailed(_) | E::Stopped | E::StopFailed(_)) => {
+                return Err(illegal);
+            }
         };
         *self = next;
         Ok(())
@@ -427,11 +266,12 @@ impl Lease {
     }
 }
 
-fn acknowledged(policy: &Policy, effects: &mut Vec<Effect>) -> Lease {
-    let (ttl, standing) = (policy.initial_ttl, Standing::Unconfirmed);
+fn acknowledged(standing: Standing, policy: &Policy, effects: &mut Vec<Effect>) -> Lease {
+    let ttl = policy.initial_ttl;
     effects.push(Effect::Keep { token: None, ttl, ago: Duration::ZERO });
     effects.push(Effect::ArmExpiry { number: 0, after: ttl });
-    let lease = Lease::Resting(Chain { token: None, failures: 0, number: 0, ttl, standing }).beat(effects);
+    let chain = Chain { token: None, failures: 0, number: 0, ttl, expiry: 0, standing };
+    let lease = Lease::Resting(chain).beat(effects);
     // Told last: the beat comes before everything that the session does because of it.
     effects.push(Effect::Acknowledged);
     lease
@@ -450,31 +290,37 @@ fn ack_failed(attempt: u32, fault: Fault, policy: &Policy, effects: &mut Vec<Eff
 fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effect>) -> Lease {
     let ttl = if beat.ttl.is_zero() { chain.ttl } else { beat.ttl };
     effects.push(Effect::Keep { token: Some(beat.token.clone()), ttl, ago: took });
+    let left = ttl.saturating_sub(took);
+    let expiry = if beat.extended { chain.number } else { chain.expiry };
     if beat.extended {
-        effects.push(Effect::ArmExpiry { number: chain.number, after: ttl.saturating_sub(took) });
+        effects.push(Effect::ArmExpiry { number: expiry, after: left });
     }
     let number = chain.number + 1;
-    effects.push(Effect::ArmBeat { number, after: interval(ttl) });
+    // The next one may take as long as this one did, and must be answered before the lease ends.
+    let after = interval(ttl).min(left.saturating_sub(took)).max(MIN_INTERVAL.saturating_sub(took));
+    effects.push(Effect::ArmBeat { number, after });
     // Told last, since the session may end because of it.
     let wanted = beat.extended && beat.state == ItemState::Live;
     let standing = match (chain.standing, wanted) {
         (Standing::Ending, _) => Standing::Ending,
-        (Standing::Unconfirmed | Standing::Held, false) => {
+        (Standing::Doubtful | Standing::Unconfirmed | Standing::Held, false) => {
             effects.push(Effect::Ended(Ending::StopAsked));
             Standing::Ending
         }
-        (Standing::Unconfirmed, true) => {
+        (Standing::Doubtful | Standing::Unconfirmed, true) => {
             effects.push(Effect::Held);
             Standing::Held
         }
         (Standing::Held, true) => Standing::Held,
     };
-    Lease::Resting(Chain { token: Some(beat.token), failures: 0, number, ttl, standing })
+    Lease::Resting(Chain { token: Some(beat.token), failures: 0, number, ttl, expiry, standing })
 }
 
 /// The chain to go on with after a failed precondition, if the server's token can only be our own.
 fn taken_up(chain: &Chain, current: Option<LeaseState>) -> Option<Chain> {
-    let current = current.filter(|current| current.active && chain.failures > 0)?;
+    // Of an item whose acknowledgement is not ours to date, another may have the lease.
+    let may_be_ours = chain.failures > 0 && chain.standing != Standing::Doubtful;
+    let current = current.filter(|current| current.active && may_be_ours)?;
     let token = current.token.filter(|token| Some(token) != chain.token.as_ref())?;
     Some(Chain { token: Some(token), failures: 0, number: chain.number + 1, ..chain.clone() })
 }

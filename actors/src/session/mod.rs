@@ -1,12 +1,15 @@
 //! One claimed work item.
 
 pub(crate) mod actor;
+mod call;
 pub mod end;
 pub mod lease;
 pub mod machine;
 pub mod policy;
+mod requests;
 pub mod run;
 pub mod schedule;
 pub mod signals;
+mod state;
 
 pub use policy::Policy;

@@ -20,9 +20,13 @@
 //! # Not here
 //! How a call runs ([`sandbox`](crate::sandbox)); when the session ends ([`machine`](super::machine)).
 
+mod history;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::call::CallState;
+pub use super::call::{Cancellation, Prior};
 use crate::event::{Call, CallKind, Event, IdleReason, Input, Permission, Verdict};
 use crate::fault::Fault;
 use crate::ids::{CallId, ThreadId};
@@ -31,100 +35,6 @@ use crate::session::policy::Policy;
 use crate::session::schedule::{Place, Schedule};
 use crate::session::signals::{Effect, NotRun};
 use crate::tool::ToolResult;
-
-/// What an earlier incarnation of the session knew about a call that was not answered yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Prior {
-    /// It was given to a sandbox. Giving it to the same one again attaches to it.
-    Started,
-    /// It ended, and its answer may not have reached the control plane.
-    Finished(Arc<ToolResult>),
-}
-
-/// Why a running call is cut short; the agent reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancellation {
-    /// `user.interrupt`.
-    Interrupted,
-    /// The control plane asked for the end of the work item.
-    StopAsked,
-    /// This process is going down and the grace period is over.
-    ShuttingDown,
-    /// No sandbox could be had for the session.
-    NoSandbox,
-    /// Nobody waits for the answer any more.
-    Unwanted,
-}
-
-impl Cancellation {
-    /// The reason, as it completes "cancelled: …".
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Interrupted => "interrupted by the user",
-            Self::StopAsked => "the session was asked to stop",
-            Self::ShuttingDown => "the worker is shutting down",
-            Self::NoSandbox => "no sandbox could be started for this session",
-            Self::Unwanted => "the call was answered or dropped elsewhere",
-        }
-    }
-
-    fn result(self) -> Arc<ToolResult> {
-        Arc::new(ToolResult::error(format!("not run: {}", self.reason())))
-    }
-}
-
-/// Where one call stands.
-#[derive(Clone, Debug)]
-enum CallState {
-    /// Its decision came before the call itself.
-    Decided(Verdict),
-    /// Waiting for an `allow`.
-    Held(Box<Call>),
-    /// Waiting for its turn. One that an earlier incarnation had started may have been cut since: the
-    /// sandbox still has to say how far it came.
-    Queued { call: Box<Call>, cut: Option<Cancellation> },
-    /// Given to the sandbox.
-    Running(Box<Call>),
-    /// Running, but its answer is of no use to anyone.
-    Unwanted,
-    /// Its answer is on its way to the control plane. `stands_in` says that it only tells why the real one
-    /// cannot be had.
-    Posting { answer: Answer, attempt: u32, stands_in: bool },
-    /// Nothing is left to do about it.
-    Closed,
-}
-
-impl CallState {
-    /// Whether the end of the turn must wait for it.
-    fn is_outstanding(&self) -> bool {
-        match self {
-            Self::Held(_)
-            | Self::Queued { .. }
-            | Self::Running(_)
-            | Self::Unwanted
-            | Self::Posting { .. } => true,
-            Self::Decided(_) | Self::Closed => false,
-        }
-    }
-
-    /// Whether something is being done about it right now.
-    fn is_busy(&self) -> bool {
-        matches!(self, Self::Running(_) | Self::Unwanted | Self::Posting { .. })
-    }
-
-    /// Whether it waits for its turn or has it.
-    fn is_scheduled(&self) -> bool {
-        matches!(self, Self::Queued { .. } | Self::Running(_) | Self::Unwanted)
-    }
-
-    /// The call, while it can still be cut short.
-    fn cuttable(&self) -> Option<&Call> {
-        match self {
-            Self::Held(call) | Self::Queued { call, .. } | Self::Running(call) => Some(call),
-            Self::Decided(_) | Self::Unwanted | Self::Posting { .. } | Self::Closed => None,
-        }
-    }
-}
 
 /// Whether the idle clock runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -208,114 +118,6 @@ impl Run {
         self.clock == IdleClock::Running(number)
     }
 
-    /// Takes the complete history in, oldest first: calls without an answer are routed, everything else is
-    /// remembered.
-    pub fn reconcile(&mut self, history: Vec<Event>, policy: &Policy, effects: &mut Vec<Effect>) -> Life {
-        let mut open: Vec<(Call, Option<Cancellation>)> = Vec::new();
-        let mut answered = BTreeSet::new();
-        let mut verdicts = BTreeMap::new();
-        let (mut life, mut turn_ended) = (Life::Live, false);
-        for event in history {
-            turn_ended = ends_turn(&event).unwrap_or(turn_ended);
-            match event {
-                Event::Call(call) => open.push((call, None)),
-                Event::Answered { call } => {
-                    answered.insert(call);
-                }
-                Event::Confirmed { call, verdict } => {
-                    verdicts.entry(call).or_insert(verdict);
-                }
-                Event::Interrupted { id, thread } => {
-                    self.interrupts.insert(id);
-                    for (call, cut) in &mut open {
-                        if self.in_scope(call, thread.as_ref()) {
-                            *cut = Some(Cancellation::Interrupted);
-                        }
-                    }
-                }
-                Event::ThreadTerminated { thread } => {
-                    self.ended_threads.insert(thread);
-                }
-                Event::ThreadStatus { thread } => {
-                    self.primary.get_or_insert(thread);
-                }
-                Event::Terminated => life = Life::Terminated,
-                Event::Deleted => life = Life::Deleted,
-                Event::Running => life = Life::Live,
-                Event::Idle { .. } | Event::Generating | Event::Activity => {}
-            }
-        }
-        if life != Life::Live {
-            return life;
-        }
-        self.clock = IdleClock::Off;
-        for (call, cut) in open {
-            self.catch_up(call, cut, &answered, &verdicts, policy, effects);
-        }
-        // Calls that became known live may have been answered or cut while the stream was down.
-        for call in &answered {
-            self.close_elsewhere(call, effects);
-        }
-        for thread in self.ended_threads.clone() {
-            self.drop_thread(&thread, effects);
-        }
-        if turn_ended {
-            self.clock = IdleClock::Deferred;
-        }
-        self.pump(policy, effects);
-        Life::Live
-    }
-
-    /// Brings what the history says about one of its calls together with what is known of it.
-    fn catch_up(
-        &mut self,
-        call: Call,
-        cut: Option<Cancellation>,
-        answered: &BTreeSet<CallId>,
-        verdicts: &BTreeMap<CallId, Verdict>,
-        policy: &Policy,
-        effects: &mut Vec<Effect>,
-    ) {
-        let verdict = verdicts.get(&call.id).copied();
-        match self.calls.get(&call.id) {
-            Some(CallState::Decided(early)) => {
-                let verdict = verdict.or(Some(*early));
-                self.calls.remove(&call.id);
-                self.enter(call, cut, verdict, answered, policy, effects);
-            }
-            None => self.enter(call, cut, verdict, answered, policy, effects),
-            Some(_) if answered.contains(&call.id) => {}
-            Some(_) => {
-                if let Some(cut) = cut {
-                    self.cut(&call.id, cut, effects);
-                } else if let Some(verdict) = verdict {
-                    self.decide(&call.id, verdict, policy, effects);
-                }
-            }
-        }
-    }
-
-    fn enter(
-        &mut self,
-        call: Call,
-        cut: Option<Cancellation>,
-        verdict: Option<Verdict>,
-        answered: &BTreeSet<CallId>,
-        policy: &Policy,
-        effects: &mut Vec<Effect>,
-    ) {
-        let id = call.id.clone();
-        if answered.contains(&id) {
-            self.prior.remove(&id);
-            self.set(&id, CallState::Closed);
-            return;
-        }
-        self.route(call, verdict, policy, effects);
-        if let Some(cut) = cut {
-            self.cut(&id, cut, effects);
-        }
-    }
-
     /// Takes one live event in.
     pub fn observe(&mut self, event: Event, policy: &Policy, effects: &mut Vec<Effect>) -> Life {
         match ends_turn(&event) {
@@ -372,7 +174,7 @@ impl Run {
                 let kind = call.kind;
                 self.post(id, kind, result, effects);
             }
-            Some(CallState::Unwanted) => self.set(id, CallState::Closed),
+            Some(CallState::Unwanted) => self.forget(id, effects),
             _ => {}
         }
         self.pump(policy, effects);
@@ -397,7 +199,7 @@ impl Run {
                 let (kind, stands_in) = (answer.kind, *stands_in);
                 effects.push(Effect::PostRefused { call: id.clone(), fault: fault.clone() });
                 if stands_in {
-                    self.set(id, CallState::Closed);
+                    self.forget(id, effects);
                 } else {
                     self.stand_in(id, kind, fault, effects);
                 }
@@ -479,16 +281,23 @@ impl Run {
 
     /// Somebody else answered a call, or the echo of our own answer came.
     fn close_elsewhere(&mut self, id: &CallId, effects: &mut Vec<Effect>) {
-        self.prior.remove(id);
-        let next = match self.calls.get(id) {
+        let was_given = self.prior.remove(id).is_some();
+        match self.calls.get(id) {
             Some(CallState::Running(_)) => {
                 effects.push(Effect::Cancel { call: id.clone(), why: Cancellation::Unwanted });
-                CallState::Unwanted
+                self.set(id, CallState::Unwanted);
             }
-            Some(CallState::Unwanted) => return,
-            _ => CallState::Closed,
-        };
-        self.set(id, next);
+            Some(CallState::Unwanted) => {}
+            Some(CallState::Posting { .. }) => self.forget(id, effects),
+            _ if was_given => self.forget(id, effects),
+            _ => self.set(id, CallState::Closed),
+        }
+    }
+
+    /// Nothing is left to do about a call that an earlier incarnation or ours has given to the sandbox.
+    fn forget(&mut self, id: &CallId, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Forget { call: id.clone() });
+        self.set(id, CallState::Closed);
     }
 
     fn drop_thread(&mut self, thread: &ThreadId, effects: &mut Vec<Effect>) {

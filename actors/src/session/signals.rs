@@ -201,6 +201,13 @@ pub enum Effect {
         /// What the server asked for.
         retry_after: Option<Duration>,
     },
+    /// Send no answer any more, not even one that is on its way: the item may be another's.
+    Withhold,
+    /// Forget a call: it has its answer, or nobody wants one.
+    Forget {
+        /// The call.
+        call: CallId,
+    },
     /// Tell people that an answer will never arrive.
     PostRefused {
         /// Its call.

@@ -34,9 +34,7 @@ fn queue(world: &World, count: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_opens_the_circuit_and_a_probe_closes_it_again() {
-    let mut world = World::new();
-    // Long enough for everyone to wait the outage out.
-    world.settings.sandbox.create_attempts = 10;
+    let world = World::new();
     let tree = world.tree().await;
     let mut notices = tree.subscribe();
     // Five open it; then two probes fail.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use remuda_actors::event::{Event, IdleReason};
 use remuda_actors::session::end::Outcome;
 use remuda_actors::testing::{Brain, Stage, Strike, call};
-use remuda_actors::{Drained, StartError, Tree};
+use remuda_actors::{Drained, OnDrain, StartError, Tree};
 
 use crate::stage::{ENVIRONMENT, World, call_started, ended};
 
@@ -87,6 +87,23 @@ async fn a_session_that_waits_for_somebody_else_is_handed_back_when_the_grace_is
     world.control.emit("sesn_1", Event::Idle { reason: IdleReason::RequiresAction });
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(tree.drain(Duration::from_secs(10)).await, Drained { handed_back: 1, left: 0, killed: 0 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_was_left_to_the_next_process_is_not_taken_for_an_orphan() {
+    let mut world = World::new();
+    world.settings.on_drain = OnDrain::Leave;
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    let quiet = Brain::new().turn([call("q", "echo quiet")]);
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", quiet);
+    world.control.queue(ENVIRONMENT, "sesn_2", "work_2", Brain::new().turn([call("a", "sleep 140")]));
+    call_started(&mut notices, "a").await;
+    // Its sandbox is old enough to be an orphan when the next sweep comes.
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    let drained = tree.drain(Duration::from_secs(120)).await;
+    assert_eq!((drained.left, drained.killed), (2, 0));
+    assert_eq!(world.provider.sandboxes(), ["sesn_1.1".into(), "sesn_2.1".into()]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use remuda_actors::OnDrain;
 use remuda_actors::event::Event;
+use remuda_actors::herd::Tier;
 use remuda_actors::herd::shelf::Eviction;
 use remuda_actors::notice::Notice;
 use remuda_actors::ports::ProviderError;
@@ -291,6 +292,56 @@ async fn a_tree_that_leaves_is_continued_by_the_next_one() {
     assert_eq!(world.control.texts("sesn_2"), ["sleep 100"]);
     assert_eq!(world.provider.runs().len(), 3, "nothing ran twice");
     assert_eq!(world.control.count("ack"), 2, "the leases went on");
+    drop(tree);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_shows_what_waits_for_whom_and_what_it_holds() {
+    let world = World::with_herd();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    sleep(Duration::from_secs(1)).await;
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", says("1", "echo one >>notes"));
+    ended(&mut notices).await;
+    sleep(Duration::from_secs(7)).await;
+    let herd = tree.snapshot().herd;
+    assert_eq!((herd.making, herd.leaving), (0, 0));
+    let tiers: Vec<_> = herd.waiting.iter().map(|waiting| waiting.tier).collect();
+    assert_eq!(tiers, [Tier::Blank, Tier::Blank, Tier::Parked]);
+    assert!(herd.waiting[..2].iter().all(|blank| blank.session.is_none() && blank.disk_bytes.is_none()));
+    let parked = &herd.waiting[2];
+    assert_eq!(parked.session, Some("sesn_1".into()));
+    assert_eq!(parked.sandbox, world.provider.runs()[0].0);
+    assert_eq!(
+        (parked.waited.as_secs(), parked.disk_bytes, parked.memory_bytes),
+        (7, Some(4), Some(1 << 20))
+    );
+    drop(tree);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blank_one_whose_name_is_a_sessions_already_costs_that_session_nothing() {
+    // The same seed as the process before: it draws the same names.
+    let world = World::with_herd();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    sleep(Duration::from_secs(1)).await;
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", says("1", "sleep 100"));
+    call_started(&mut notices, "1-sleep 100").await;
+    sleep(Duration::from_secs(1)).await;
+    drop(tree);
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_2", "work_2", says("2", "echo two"));
+    let taken = next(&mut notices, |notice| match notice {
+        Notice::NotMade { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    });
+    assert!(taken.await.contains("exists already"));
+    assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
+    assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
+    assert_eq!(world.control.texts("sesn_1"), ["sleep 100"]);
+    assert_eq!(blanks(&world).len(), 4, "two that are parked, and two ahead");
     drop(tree);
 }
 

@@ -1,14 +1,16 @@
 //! That no call runs twice and no answer is lost, in the corners where that is hardest.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use remuda_actors::event::{Event, IdleReason};
+use remuda_actors::event::{Call, Event, IdleReason};
 use remuda_actors::notice::Notice;
 use remuda_actors::ports::{
-    ControlError, JournalError, OwnerId, ProviderError, SandboxProvider, SandboxSpec, Target,
+    ControlError, JournalError, OwnerId, ProviderError, Record, SandboxProvider, SandboxSpec, Target,
 };
 use remuda_actors::session::end::Outcome;
-use remuda_actors::testing::{Brain, Stage, Strike, call};
+use remuda_actors::supervision::ActorKind;
+use remuda_actors::testing::{Brain, Sabotage, Stage, Strike, call};
 use tokio::time::sleep;
 
 use crate::stage::{ENVIRONMENT, World, call_started, ended, next, settle};
@@ -116,6 +118,105 @@ async fn a_call_of_a_lost_lease_is_not_run_again_when_the_item_comes_back_to_us(
     assert_eq!(world.provider.runs().len(), 1);
     assert_eq!(world.control.texts("sesn_1").len(), 1, "and it is answered");
     drop(tree);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_a_lost_lease_is_reported_as_unknown_when_its_sandbox_could_not_be_kept() {
+    let world = World::new();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    let brain = Brain::new().turn([call("a", "sleep 140")]).turn([call("b", "echo two")]);
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", brain);
+    call_started(&mut notices, "a").await;
+    for _ in 0..14 {
+        world.control.faults.next("heartbeat", Strike::Fail(unavailable()));
+    }
+    assert_eq!(ended(&mut notices).await.0, Outcome::Lost);
+    for _ in 0..5 {
+        world.control.faults.next("post", Strike::Fail(unavailable()));
+    }
+    next(&mut notices, |notice| matches!(notice, Notice::CallFinished { .. }).then_some(())).await;
+    // Nor does the next process run it.
+    drop(tree);
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
+    let runs = world.provider.runs();
+    assert_eq!(runs, [("sesn_1.1".into(), "a".into()), ("sesn_1.2".into(), "b".into())]);
+    let texts = world.control.texts("sesn_1");
+    assert!(texts[0].contains("Nobody knows how far it came"), "{texts:?}");
+    assert_eq!(texts[1..], ["two"]);
+    world.assert_clean(&tree);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_a_lost_lease_is_reported_as_unknown_when_its_parked_sandbox_is_gone() {
+    let world = World::with_herd();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "sleep 140")]));
+    call_started(&mut notices, "a").await;
+    settle().await;
+    let sandbox = world.provider.runs()[0].0.to_string();
+    world.control.steal("work_1");
+    assert_eq!(ended(&mut notices).await.0, Outcome::Lost);
+    world.provider.lose(&sandbox);
+    // The thief does not beat, so the item comes back.
+    assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
+    assert_eq!(world.provider.runs().len(), 1);
+    let texts = world.control.texts("sesn_1");
+    assert!(texts[0].contains("Nobody knows how far it came"), "{texts:?}");
+    drop(tree);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_on_its_way_when_the_lease_is_lost_does_not_arrive() {
+    let world = World::new();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "sleep 110")]));
+    call_started(&mut notices, "a").await;
+    for _ in 0..40 {
+        world.control.faults.next("heartbeat", Strike::Fail(unavailable()));
+    }
+    world.control.faults.next("post", Strike::Delay(Duration::from_secs(20)));
+    world.provider.faults.next("delete", Strike::Delay(Duration::from_secs(25)));
+    sleep(Duration::from_secs(115)).await;
+    assert_eq!(world.control.count("post"), 1);
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(tree.snapshot().sessions[0].state, "deleting");
+    assert_eq!(world.control.texts("sesn_1"), [""; 0]);
+    drop(tree);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_actor_failed_while_it_was_written_down_is_written_down_again() {
+    let world = World::new();
+    let times = AtomicUsize::new(0);
+    let sabotage = Sabotage::new(move |actor, event| {
+        let is_call = actor == ActorKind::Sandbox && event == "call";
+        is_call && times.fetch_add(1, Ordering::SeqCst) == 1
+    });
+    let tree = world.sabotaged(sabotage).await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new());
+    sleep(Duration::from_secs(1)).await;
+    world.journal.faults.next("append", Strike::Delay(Duration::from_secs(1)));
+    world.control.emit("sesn_1", Event::Running);
+    for (id, thread) in [("a", "sthr_1"), ("b", "sthr_2")] {
+        let call = Call { thread: Some(thread.into()), ..call(id, "sleep 50") };
+        world.control.emit("sesn_1", Event::Call(call));
+    }
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.provider.runs().len(), 2);
+    let started = world.journal.records().into_iter().filter_map(|(_, record)| match record {
+        Record::CallStarted { call, .. } => Some(call.to_string()),
+        _ => None,
+    });
+    let mut started: Vec<_> = started.collect();
+    started.sort();
+    assert_eq!(started, ["a", "b"]);
+    next(&mut notices, |notice| matches!(notice, Notice::Posted { .. }).then_some(())).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,6 +336,34 @@ async fn a_sandbox_of_a_stranger_is_neither_used_nor_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sandbox_of_a_stranger_survives_a_session_that_is_given_up_or_killed() {
+    for keeps_failing in [true, false] {
+        let world = World::new();
+        let (id, owner) = ("sesn_1.1".into(), OwnerId::new("another"));
+        let spec = SandboxSpec { id, owner, session: Some("sesn_1".into()), image: None, files_of: None };
+        world.provider.create(&spec).await.unwrap();
+        let sabotage = Sabotage::new(move |actor, event| {
+            keeps_failing && actor == ActorKind::Session && event == "finished"
+        });
+        let tree = world.sabotaged(sabotage).await;
+        let mut notices = tree.subscribe();
+        world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "echo one")]));
+        if keeps_failing {
+            assert_eq!(ended(&mut notices).await.0, Outcome::Failed);
+        } else {
+            let unavailable =
+                |notice: &Notice| matches!(notice, Notice::SandboxUnavailable { .. }).then_some(());
+            next(&mut notices, unavailable).await;
+            for _ in 0..10 {
+                world.provider.faults.next("find", Strike::Hang);
+            }
+            assert_eq!(tree.drain(Duration::ZERO).await.killed, 1);
+        }
+        assert_eq!(world.provider.sandboxes(), ["sesn_1.1".into()]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_must_use_force_starts_nothing_again_and_takes_its_time_once() {
     let world = World::new();
     let tree = world.tree().await;
@@ -260,10 +389,6 @@ async fn a_drain_that_must_use_force_starts_nothing_again_and_takes_its_time_onc
 
 #[tokio::test(start_paused = true)]
 async fn a_supervisor_that_fails_while_the_tree_drains_costs_no_grace() {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use remuda_actors::supervision::ActorKind;
-    use remuda_actors::testing::Sabotage;
     let world = World::new();
     let times = AtomicUsize::new(0);
     let sabotage = Sabotage::new(move |actor, event| {
@@ -285,6 +410,8 @@ async fn what_has_used_the_budget_of_retries_up_is_told_and_not_repeated() {
     let mut world = World::new();
     let few = |n| NonZeroU32::new(n).expect("not zero");
     (world.settings.retries.rate.per_second, world.settings.retries.rate.burst) = (few(1), few(1));
+    // What an open circuit refuses is no repetition.
+    world.settings.breaker.failures = u32::MAX;
     for _ in 0..100 {
         let what = "there is no room".to_owned();
         let fault = ProviderError::Unavailable { what, source: "full".into() };

@@ -1,10 +1,18 @@
 //! A tree that is killed, and another that goes on with its journal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use remuda_actors::ports::Record;
+use async_trait::async_trait;
+use remuda_actors::Tree;
+use remuda_actors::event::Event;
+use remuda_actors::ids::EnvironmentId;
+use remuda_actors::ports::{
+    Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, Record, Session, StopMode,
+    WorkItem,
+};
 use remuda_actors::session::end::Outcome;
-use remuda_actors::testing::{Brain, Stage, call};
+use remuda_actors::testing::{Brain, FakeControl, Stage, Strike, call};
 
 use crate::stage::{ENVIRONMENT, World, call_started, ended};
 
@@ -82,6 +90,89 @@ async fn what_is_about_to_happen_is_written_down_before_it_does() {
     drop(tree);
     let records: Vec<_> = world.journal.records().into_iter().map(|(_, record)| name(&record)).collect();
     assert_eq!(records, ["claimed", "beat", "beat", "sandbox intended", "call started"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_process_does_not_believe_a_lease_to_last_longer_than_it_does() {
+    let world = World::new();
+    let tree = world.tree().await;
+    world.control.faults.next("heartbeat", Strike::Delay(Duration::from_secs(10)));
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new());
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    drop(tree);
+    let beats: Vec<_> = beats(&world);
+    let left = Duration::from_secs(110);
+    assert!(beats[1] <= left && beats[1] > left - Duration::from_secs(1), "{beats:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_length_is_not_said_again_is_continued() {
+    let world = World::new();
+    let ports = || {
+        let control = Arc::new(Terse(Arc::clone(&world.control)));
+        remuda_actors::Ports { control, ..world.ports() }
+    };
+    let tree = Tree::start(ports(), world.settings.clone()).await.expect("the tree starts");
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "sleep 20")]));
+    call_started(&mut notices, "a").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    drop(tree);
+    let tree = Tree::start(ports(), world.settings.clone()).await.expect("the tree starts");
+    let mut notices = tree.subscribe();
+    assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
+    assert_eq!(world.control.texts("sesn_1"), ["sleep 20"]);
+}
+
+/// How long each beat in the journal says that the lease lasts.
+fn beats(world: &World) -> Vec<Duration> {
+    let beats = world.journal.records().into_iter().filter_map(|(_, record)| match record {
+        Record::Beat { ttl, .. } => Some(ttl),
+        _ => None,
+    });
+    beats.collect()
+}
+
+/// A control plane that never says how long a lease lasts.
+struct Terse(Arc<FakeControl>);
+
+#[async_trait]
+impl ControlPlane for Terse {
+    async fn poll(&self, of: &EnvironmentId, block: Duration) -> Result<Option<WorkItem>, ControlError> {
+        self.0.poll(of, block).await
+    }
+
+    async fn ack(&self, item: &WorkItem) -> Result<(), ControlError> {
+        self.0.ack(item).await
+    }
+
+    async fn heartbeat(
+        &self,
+        item: &WorkItem,
+        expected: Option<&HeartbeatToken>,
+    ) -> Result<Heartbeat, ControlError> {
+        Ok(Heartbeat { ttl: Duration::ZERO, ..self.0.heartbeat(item, expected).await? })
+    }
+
+    async fn stop(&self, item: &WorkItem, mode: StopMode) -> Result<(), ControlError> {
+        self.0.stop(item, mode).await
+    }
+
+    async fn session(&self, item: &WorkItem) -> Result<Session, ControlError> {
+        self.0.session(item).await
+    }
+
+    async fn stream(&self, item: &WorkItem) -> Result<EventStream, ControlError> {
+        self.0.stream(item).await
+    }
+
+    async fn history(&self, item: &WorkItem) -> Result<Vec<Event>, ControlError> {
+        self.0.history(item).await
+    }
+
+    async fn post(&self, item: &WorkItem, answer: &Answer) -> Result<(), ControlError> {
+        self.0.post(item, answer).await
+    }
 }
 
 fn name(record: &Record) -> &'static str {

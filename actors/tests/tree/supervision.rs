@@ -9,6 +9,7 @@ use remuda_actors::notice::Notice;
 use remuda_actors::session::end::Outcome;
 use remuda_actors::supervision::ActorKind;
 use remuda_actors::testing::{Brain, Sabotage, Stage, Strike, call};
+use tokio::time::sleep;
 
 use crate::stage::{ENVIRONMENT, World, ended, next};
 
@@ -161,4 +162,23 @@ async fn two_trees_in_one_process_do_not_know_of_each_other() {
     assert_eq!(ended(&mut notices_one).await.0, Outcome::Finished);
     drop(first);
     assert_eq!(ended(&mut notices_two).await.0, Outcome::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_queue_is_asked_again_however_often_the_supervisor_of_sessions_fails() {
+    for times in 1..5 {
+        let mut world = World::new();
+        let queues: Vec<_> = (0..4).map(|n| format!("env_{n}")).collect();
+        world.settings.environments = queues.iter().map(|id| id.as_str().into()).collect();
+        let tree = world.sabotaged(fail(ActorKind::Sessions, "admit", times)).await;
+        let mut notices = tree.subscribe();
+        world.control.queue("env_0", "sesn_0", "work_0", Brain::new());
+        sleep(Duration::from_secs(30)).await;
+        for (n, queue) in queues.iter().enumerate().skip(1) {
+            world.control.queue(queue, &format!("sesn_{n}"), &format!("work_{n}"), Brain::new());
+        }
+        for _ in &queues {
+            ended(&mut notices).await;
+        }
+    }
 }

@@ -1,10 +1,11 @@
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+mod ending;
+mod property;
 
-use proptest::prelude::*;
+use std::time::Duration;
 
 use super::*;
 use crate::sandbox::idle::Jobs;
+use crate::sandbox::signals::Release;
 
 struct Bench {
     lifecycle: Lifecycle,
@@ -13,7 +14,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { lifecycle: Lifecycle::create(&mut Vec::new()), policy: policy() }
+        Self { lifecycle: Lifecycle::create(1, &mut Vec::new()), policy: policy() }
     }
 
     fn ready() -> Self {
@@ -289,28 +290,69 @@ fn calls_of_a_sandbox_that_cannot_be_adopted_are_unknown_and_others_get_a_new_on
 }
 
 #[test]
-fn a_stop_while_creating_waits_for_the_create_and_deletes_whatever_came_of_it() {
-    for event in [Event::Created, create_failed(FaultClass::Ambiguous), create_failed(FaultClass::Transient)]
-    {
-        let mut bench = Bench::new();
-        assert!(bench.step(Event::Released(Release::Delete)).is_empty());
-        assert_eq!(bench.state(), "abandoning");
-        assert_eq!(bench.call("late"), ["late cancelled"]);
-        assert_eq!(bench.step(event), ["delete"]);
-        assert_eq!(bench.step(Event::Deleted), ["gone"]);
-    }
+fn a_call_of_an_instance_that_is_gone_is_not_taken_for_one_of_the_next() {
+    let lifecycle = Lifecycle::adopt(3, &mut Vec::new());
+    let mut bench = Bench { lifecycle, policy: policy() };
+    bench.step(Event::LookedUp { present: false });
+    assert_eq!(bench.call("b"), ["create 4"]);
+    assert_eq!(bench.step(started("a")), ["a lost"], "told while the next one is being made");
+    bench.step(create_failed(FaultClass::Ambiguous));
+    assert_eq!(bench.step(started("c")), ["c lost"]);
+    bench.step(Event::LookedUp { present: false });
+    assert_eq!(bench.step(started("d")), ["d lost"]);
+    let looks = Call { id: "e".into(), started: true, rerun: true };
+    assert!(bench.step(Event::Call(looks)).is_empty());
+    bench.step(Event::RetryDue { attempt: 1 });
+    assert_eq!(bench.step(Event::Created), ["run b", "run e"]);
 }
 
 #[test]
-fn a_delete_is_repeated_and_then_reported_as_leaked() {
+fn a_call_that_was_cut_short_is_not_run_again_when_its_instance_is_lost() {
     let mut bench = Bench::ready();
-    assert_eq!(bench.step(Event::Released(Release::Delete)), ["delete"]);
-    for attempt in 1..=4 {
-        let failed = Event::DeleteFailed(fault(FaultClass::Transient));
-        assert_eq!(bench.step(failed), [format!("retry after {attempt}")]);
-        assert_eq!(bench.step(Event::RetryDue { attempt }), ["delete"]);
+    for id in ["a", "b"] {
+        bench.step(Event::Call(Call { id: id.into(), started: false, rerun: true }));
     }
-    assert_eq!(bench.step(Event::DeleteFailed(fault(FaultClass::Transient))), ["leaked", "gone"]);
+    bench.step(Event::Cancel { call: "a".into(), why: Cancellation::Interrupted });
+    bench.step(call_failed("b", FaultClass::Transient));
+    let gone = Event::Probed { call: "b".into(), present: false };
+    assert_eq!(bench.step(gone), ["a lost", "create 2"]);
+    assert_eq!(bench.step(Event::Created), ["run b"]);
+}
+
+fn refused(secs: u64) -> Fault {
+    Fault { retry_after: Some(Duration::from_secs(secs)), ..fault(FaultClass::Throttled) }
+}
+
+#[test]
+fn what_an_open_circuit_refuses_is_no_attempt_unless_that_goes_on_for_too_long() {
+    let mut bench = Bench::new();
+    bench.call("a");
+    bench.step(create_failed(FaultClass::Transient));
+    bench.step(Event::RetryDue { attempt: 1 });
+    for _ in 0..4 {
+        assert_eq!(bench.step(Event::CreateFailed(refused(30))), ["retry after 1"]);
+        assert_eq!(bench.step(Event::RetryDue { attempt: 1 }), ["create 1"]);
+    }
+    for attempt in 2..4 {
+        assert_eq!(bench.step(Event::CreateFailed(refused(30))), [format!("retry after {attempt}")]);
+        bench.step(Event::RetryDue { attempt });
+    }
+    assert_eq!(bench.step(Event::CreateFailed(refused(30))), ["unavailable", "a without sandbox"]);
+}
+
+#[test]
+fn a_sandbox_that_stands_by_is_not_given_up_because_a_circuit_is_open() {
+    let mut bench = Bench::frozen();
+    bench.call("a");
+    for _ in 0..12 {
+        assert_eq!(bench.step(Event::ResumeFailed(refused(10))), ["retry after 0"]);
+        assert_eq!(bench.step(Event::RetryDue { attempt: 0 }), ["resume"]);
+    }
+    for attempt in 1..=2 {
+        assert_eq!(bench.step(Event::ResumeFailed(refused(10))), [format!("retry after {attempt}")]);
+        bench.step(Event::RetryDue { attempt });
+    }
+    assert_eq!(bench.step(Event::ResumeFailed(refused(10))), ["delete"], "not for ever");
 }
 
 #[test]
@@ -407,71 +449,6 @@ fn a_sandbox_whose_files_are_wanted_is_not_deleted_before_the_next_one_has_them(
 }
 
 #[test]
-fn a_session_that_may_come_back_has_its_sandbox_parked() {
-    let mut bench = Bench::ready();
-    bench.call("a");
-    assert_eq!(bench.step(Event::Released(Release::Park)), ["cancel a 1", "part"]);
-    assert_eq!(bench.call("late"), ["late cancelled"]);
-    assert_eq!(bench.step(Event::Answered { call: "a".into() }), ["standby"]);
-    assert_eq!(bench.step(Event::StoodBy), ["shelve"]);
-    assert_eq!(bench.step(Event::Shelved), ["gone"]);
-    assert_eq!(bench.state(), "parked");
-
-    let mut bench = Bench::frozen();
-    assert_eq!(bench.step(Event::Released(Release::Park)), ["shelve"]);
-
-    let mut bench = Bench::ready();
-    bench.step(Event::IdleDue { number: 1 });
-    assert!(bench.step(Event::Released(Release::Park)).is_empty());
-    assert_eq!(bench.step(Event::StoodBy), ["shelve"]);
-
-    let lifecycle = Lifecycle::adopt(3, &mut Vec::new());
-    let mut bench = Bench { lifecycle, policy: policy() };
-    assert_eq!(bench.step(Event::Released(Release::Park)), ["standby"]);
-}
-
-#[test]
-fn what_cannot_be_parked_is_deleted() {
-    let mut bench = Bench::ready();
-    bench.call("a");
-    bench.step(Event::Released(Release::Park));
-    assert_eq!(bench.step(Event::PartDue), ["delete"], "its call does not end");
-    for (event, after) in [
-        (Event::StandbyFailed(fault(FaultClass::Ambiguous)), None),
-        (Event::StoodBy, Some(Event::ShelveFailed(fault(FaultClass::Transient)))),
-    ] {
-        let mut bench = Bench::ready();
-        bench.step(Event::Released(Release::Park));
-        let mut last = bench.step(event);
-        if let Some(event) = after {
-            last = bench.step(event);
-        }
-        assert_eq!(last, ["delete"]);
-        assert_eq!(bench.step(Event::Deleted), ["gone"]);
-    }
-}
-
-#[test]
-fn a_sandbox_is_handed_over_with_what_runs_in_it() {
-    let mut bench = Bench::ready();
-    bench.call("a");
-    assert_eq!(bench.step(Event::Released(Release::HandOver)), ["shelve"]);
-    assert_eq!(bench.step(Event::Shelved), ["gone"]);
-}
-
-#[test]
-fn a_sandbox_that_is_left_is_frozen_only_if_nothing_runs() {
-    let mut bench = Bench::ready();
-    assert_eq!(bench.step(Event::Released(Release::Leave)), ["standby"]);
-    assert_eq!(bench.step(Event::StandbyFailed(fault(FaultClass::Transient))), ["gone"]);
-    assert_eq!(bench.state(), "left");
-    let mut bench = Bench::ready();
-    bench.call("a");
-    assert_eq!(bench.step(Event::Released(Release::Leave)), ["gone"]);
-    assert_eq!(bench.state(), "left");
-}
-
-#[test]
 fn a_parked_sandbox_sleeps_on_until_a_call_comes() {
     let mut effects = Vec::new();
     let lifecycle = Lifecycle::unpark(2, &mut effects);
@@ -490,171 +467,4 @@ fn a_parked_sandbox_sleeps_on_until_a_call_comes() {
     let mut bench = Bench { lifecycle: Lifecycle::unpark(2, &mut Vec::new()), policy: policy() };
     bench.call("a");
     assert_eq!(bench.step(Event::LookedUp { present: false }), ["create 3"], "it is gone");
-}
-
-/// What a provider holds, as far as the machine could make it hold something.
-#[derive(Debug, Default)]
-struct World {
-    exists: Option<u32>,
-    asked: Option<Effect>,
-    shelved: bool,
-}
-
-proptest! {
-    /// A provider that loses answers and sandboxes, calls that come and go, and a stop at any moment: at most
-    /// one request is with the provider, no call is given to two instances, none is left without an answer,
-    /// and at the end nothing is left.
-    #[test]
-    fn property_nothing_is_leaked_run_twice_or_left_unanswered(
-        choices in prop::collection::vec((0u8..12, any::<bool>()), 1..150),
-        start in 0u8..3,
-        release in prop::sample::select(vec![Release::Delete, Release::Park, Release::HandOver, Release::Leave]),
-        keep_files in any::<bool>(),
-    ) {
-        let policy = Policy { keep_files, ..Policy::default() };
-        let mut effects = Vec::new();
-        let exists = (start > 0).then_some(1);
-        let mut lifecycle = match start {
-            0 => Lifecycle::create(&mut effects),
-            1 => Lifecycle::adopt(1, &mut effects),
-            _ => Lifecycle::unpark(1, &mut effects),
-        };
-        let mut world = World { exists, ..World::default() };
-        let mut armed: Option<u32> = None;
-        let mut due: Vec<Event> = Vec::new();
-        let mut given: BTreeMap<CallId, u32> = BTreeMap::new();
-        let mut reruns = BTreeSet::new();
-        let (mut with_hand, mut open) = (BTreeSet::new(), BTreeSet::new());
-        let (mut calls, mut stopped) = (0, false);
-        // After the random part: stop, and let everything that is asked for happen.
-        let rest = std::iter::once((11, false)).chain([(0, false), (4, false)].repeat(40));
-        for (choice, flag) in choices.into_iter().chain(rest) {
-            for effect in std::mem::take(&mut effects) {
-                match &effect {
-                    Effect::Create { .. }
-                    | Effect::LookUp { .. }
-                    | Effect::Unpark { .. }
-                    | Effect::Shelve
-                    | Effect::Delete
-                    | Effect::Standby
-                    | Effect::Resume => {
-                        // A delete ends what was asked before it, unless that was a create.
-                        let free = match &world.asked {
-                            None => true,
-                            Some(Effect::Create { .. } | Effect::Delete) => false,
-                            Some(_) => matches!(effect, Effect::Delete | Effect::Standby),
-                        };
-                        prop_assert!(free, "{effect:?} beside {:?}", world.asked);
-                        world.asked = Some(effect);
-                        armed = None;
-                    }
-                    Effect::ArmRetry { attempt, .. } => armed = Some(*attempt),
-                    Effect::Run { call } => {
-                        let instance = lifecycle.instance();
-                        let first = *given.entry(call.clone()).or_insert(instance);
-                        prop_assert!(first == instance || reruns.contains(call), "two instances");
-                        with_hand.insert(call.clone());
-                    }
-                    Effect::Undone { call, .. } => {
-                        prop_assert!(open.remove(call) || stopped, "{call} was answered twice");
-                        with_hand.remove(call);
-                    }
-                    Effect::Probe { call } => {
-                        let present = world.exists.is_some();
-                        due.push(Event::Probed { call: call.clone(), present });
-                    }
-                    Effect::ArmCall { call, attempt } => {
-                        due.push(Event::CallDue { call: call.clone(), attempt: *attempt });
-                    }
-                    Effect::ArmIdle { number, .. } => due.push(Event::IdleDue { number: *number }),
-                    Effect::Inspect { number } => {
-                        due.push(Event::Inspected { number: *number, jobs: Jobs::None });
-                    }
-                    Effect::ArmPart { .. } => due.push(Event::PartDue),
-                    Effect::Gone => match lifecycle.state() {
-                        State::Gone => prop_assert!(world.exists.is_none(), "gone with a sandbox left"),
-                        State::Parked => prop_assert!(world.shelved, "parked and not on the shelf"),
-                        state => prop_assert_eq!(state, &State::Left),
-                    },
-                    _ => {}
-                }
-            }
-            let event = match choice {
-                // The provider answers, or loses its answer.
-                0..=3 => match world.asked.take() {
-                    Some(asked) => answer(&mut world, &asked, flag),
-                    None => match armed.take() {
-                        Some(attempt) => Event::RetryDue { attempt },
-                        None => continue,
-                    },
-                },
-                4 => match due.pop() { Some(event) => event, None => continue },
-                5 if !stopped => {
-                    calls += 1;
-                    let call = CallId::from(format!("c{calls}"));
-                    open.insert(call.clone());
-                    if flag {
-                        reruns.insert(call.clone());
-                    }
-                    Event::Call(Call { id: call, started: false, rerun: flag })
-                }
-                6 | 7 => match with_hand.pop_first() {
-                    Some(call) if flag && world.exists.is_some() => {
-                        open.remove(&call);
-                        Event::Answered { call }
-                    }
-                    Some(call) => Event::CallFailed { call, fault: fault(FaultClass::Ambiguous) },
-                    None => continue,
-                },
-                // The sandbox vanishes, unless something is being done about it.
-                8 if world.asked.is_none() => { world.exists = None; continue }
-                9 => match open.first() {
-                    Some(call) => Event::Cancel { call: call.clone(), why: Cancellation::Interrupted },
-                    None => continue,
-                },
-                10 => Event::Expected,
-                11 => {
-                    if !std::mem::replace(&mut stopped, true) && release != Release::Leave {
-                        // Those that run were given up with the session.
-                        open.clear();
-                    }
-                    Event::Released(release)
-                }
-                _ => continue,
-            };
-            lifecycle.step(event, &policy, &mut effects).unwrap();
-        }
-        match lifecycle.state() {
-            State::Gone => prop_assert_eq!(world.exists, None),
-            State::Parked => prop_assert!(matches!(release, Release::Park | Release::HandOver)),
-            state => prop_assert_eq!((state, release), (&State::Left, Release::Leave)),
-        }
-    }
-}
-
-fn answer(world: &mut World, asked: &Effect, lose: bool) -> Event {
-    match asked {
-        Effect::Create { instance } => {
-            world.exists = Some(*instance);
-            if lose { create_failed(FaultClass::Ambiguous) } else { Event::Created }
-        }
-        Effect::LookUp { .. } | Effect::Unpark { .. } if lose => {
-            Event::LookUpFailed(fault(FaultClass::Transient))
-        }
-        Effect::LookUp { .. } | Effect::Unpark { .. } => Event::LookedUp { present: world.exists.is_some() },
-        Effect::Standby if lose => Event::StandbyFailed(fault(FaultClass::Ambiguous)),
-        Effect::Standby => Event::StoodBy,
-        Effect::Resume if lose => Event::ResumeFailed(fault(FaultClass::Transient)),
-        Effect::Resume => Event::Resumed,
-        Effect::Shelve if lose => Event::ShelveFailed(fault(FaultClass::Transient)),
-        Effect::Shelve => {
-            world.shelved = true;
-            Event::Shelved
-        }
-        // A delete whose answer was lost has happened, so what is left at the end is what was never asked for.
-        _ => {
-            world.exists = None;
-            if lose { Event::DeleteFailed(fault(FaultClass::Ambiguous)) } else { Event::Deleted }
-        }
-    }
 }

@@ -115,6 +115,29 @@ fn row_19_the_interval_is_half_the_ttl_within_bounds() {
 }
 
 #[test]
+fn a_slow_answer_does_not_leave_too_little_time_for_the_next_beat() {
+    let mut lease = Lease::claim(&mut Vec::new());
+    step(&mut lease, Event::Acked);
+    for (took, after) in [(12, 6), (14, 2), (16, 0), (29, 0)] {
+        let Lease::Beating(Chain { number, .. }) = lease else { panic!("{lease:?}") };
+        let beat = Heartbeat { ttl: Duration::from_secs(30), ..beat("hb", ItemState::Live, true) };
+        let effects = step(&mut lease, Event::Beaten { number, beat, took: Duration::from_secs(took) });
+        let (number, after) = (number + 1, Duration::from_secs(after));
+        assert!(effects.contains(&Effect::ArmBeat { number, after }), "{took} s: {effects:?}");
+        step(&mut lease, Event::BeatDue { number });
+    }
+}
+
+#[test]
+fn the_end_of_an_earlier_extension_that_crosses_the_next_one_ends_nothing() {
+    let mut lease = beating();
+    step(&mut lease, beaten(1, "hb-2"));
+    assert_eq!(step(&mut lease, Event::Expired { number: 0 }), []);
+    assert_eq!(lease.name(), "resting");
+    assert!(matches!(ended(&step(&mut lease, Event::Expired { number: 1 })), Some(Ending::Lost(_))));
+}
+
+#[test]
 fn row_20_each_beat_is_bounded_by_the_interval() {
     let mut lease = held();
     let effects = step(&mut lease, Event::BeatDue { number: 1 });
@@ -236,6 +259,22 @@ fn no_token_is_taken_up_from_an_item_that_is_not_leased() {
 }
 
 #[test]
+fn no_token_is_taken_up_of_an_item_that_another_may_have_acknowledged() {
+    let mut lease = Lease::claim(&mut Vec::new());
+    let effects = step(&mut lease, Event::AckedBefore);
+    assert!(effects.contains(&Effect::Acknowledged));
+    step(&mut lease, Event::BeatFailed { number: 0, fault: fault(FaultClass::Ambiguous) });
+    step(&mut lease, Event::BeatDue { number: 1 });
+    let current = Some(LeaseState { token: Some(token("another's")), active: true });
+    let effects = step(&mut lease, Event::PreconditionFailed { number: 1, current });
+    assert_eq!(ended(&effects), Some(&Ending::Lost(Loss::Taken)));
+    // One that takes a first beat was nobody else's.
+    let mut lease = Lease::claim(&mut Vec::new());
+    step(&mut lease, Event::AckedBefore);
+    assert!(step(&mut lease, beaten(0, "hb-1")).contains(&Effect::Held));
+}
+
+#[test]
 fn a_resumed_lease_goes_on_with_its_chain() {
     let mut effects = Vec::new();
     let left = Duration::from_secs(40);
@@ -289,7 +328,7 @@ proptest! {
         let mut effects = Vec::new();
         let mut lease = Lease::claim(&mut effects);
         let (mut in_flight, mut armed): (Option<Effect>, Option<Event>) = (None, None);
-        let (mut lost, mut failures_only) = (false, true);
+        let (mut lost, mut failures_only, mut expiry) = (false, true, 0);
         let mut choices = choices.into_iter();
         loop {
             for effect in effects.drain(..) {
@@ -303,6 +342,7 @@ proptest! {
                     Effect::ArmBeat { number, .. } | Effect::ArmBeatRetry { number, .. } => {
                         armed = Some(Event::BeatDue { number });
                     }
+                    Effect::ArmExpiry { number, .. } => expiry = number,
                     Effect::ArmAckRetry { attempt, .. } => armed = Some(Event::AckRetryDue { attempt }),
                     Effect::ArmStopRetry { attempt, .. } => armed = Some(Event::StopRetryDue { attempt }),
                     Effect::Ended(Ending::Lost(_)) => {
@@ -321,7 +361,7 @@ proptest! {
                     server.token = Some(token("thief"));
                     continue;
                 }
-                (1, _) => { failures_only = false; Event::Expired { number: 0 } }
+                (1, _) => { failures_only = false; Event::Expired { number: expiry } }
                 (2, request) => { in_flight = request; Event::Release }
                 (_, None) => match armed.take() {
                     Some(event) => event,

@@ -1,11 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::event;
 use crate::fault::{Fault, FaultClass};
-use crate::ports::{Heartbeat, ItemState};
+use crate::ports::{Heartbeat, HeartbeatToken, ItemState};
 use crate::sandbox::signals::Release;
 use crate::session::end::Outcome;
 use crate::session::lease::{Effect as L, Event as LeaseEvent, Loss};
@@ -57,7 +58,8 @@ impl Bench {
     }
 
     fn lose(&mut self) -> Vec<String> {
-        self.step(Event::Lease(LeaseEvent::Expired { number: 0 }))
+        let number = self.beats.saturating_sub(1);
+        self.step(Event::Lease(LeaseEvent::Expired { number }))
     }
 
     fn live(&mut self, event: event::Event) -> Vec<String> {
@@ -89,6 +91,8 @@ fn brief(effects: &[Effect]) -> Vec<String> {
             Effect::Attach { number } => format!("attach {number}"),
             Effect::ArmStream { number, failures, .. } => format!("attach {number} after {failures}"),
             Effect::Detach => "detach".to_owned(),
+            Effect::Withhold => "withhold".to_owned(),
+            Effect::Forget { call } => format!("forget {call}"),
             Effect::Provision => "provision".to_owned(),
             Effect::Dispatch(call) => format!("run {}", call.id),
             Effect::Cancel { call, why } => format!("cancel {call} {why:?}"),
@@ -222,7 +226,7 @@ fn row_26_heartbeats_go_on_until_the_sandbox_is_gone() {
 fn row_27_a_lost_lease_kills_what_runs_posts_nothing_and_stops_nothing() {
     let mut bench = Bench::active();
     bench.run("a");
-    assert_eq!(bench.lose(), ["detach", "park"]);
+    assert_eq!(bench.lose(), ["withhold", "detach", "park"]);
     assert!(bench.finished("a").is_empty());
     assert_eq!(bench.step(Event::SandboxGone), ["done Lost"]);
 }
@@ -232,7 +236,7 @@ fn a_lease_that_is_lost_while_a_session_ends_is_not_stopped_either() {
     let mut bench = Bench::active();
     bench.run("a");
     bench.beat(ItemState::Stopping);
-    assert_eq!(bench.lose(), ["park"], "there is nothing left to settle");
+    assert_eq!(bench.lose(), ["withhold", "park"], "there is nothing left to settle");
     assert_eq!(bench.step(Event::SandboxGone), ["done Lost"]);
 }
 

@@ -57,9 +57,9 @@ impl Bench {
     }
 }
 
-/// One short line per effect; hints are left out.
+/// One short line per effect; hints are left out, and what is to be forgotten.
 fn brief(effects: &[Effect]) -> Vec<String> {
-    let told = effects.iter().filter(|effect| !matches!(effect, Effect::ExpectCall));
+    let told = effects.iter().filter(|effect| !matches!(effect, Effect::ExpectCall | Effect::Forget { .. }));
     let brief = told.map(|effect| match effect {
         Effect::Dispatch(call) => format!("run {}", call.id),
         Effect::Cancel { call, why } => format!("cancel {call} {why:?}"),
@@ -136,6 +136,40 @@ fn row_34_a_call_that_was_closed_elsewhere_is_neither_run_nor_answered() {
     assert!(bench.finished("a", "late").is_empty(), "nothing is posted for it");
     assert!(bench.live(plain("b")).is_empty());
     assert_eq!(bench.run.outstanding(), 0);
+}
+
+#[test]
+fn a_call_is_forgotten_when_nothing_is_left_to_do_about_it_and_not_before() {
+    let forgotten = |effects: &[Effect]| {
+        let forgotten = effects.iter().filter_map(|effect| match effect {
+            Effect::Forget { call } => Some(call.to_string()),
+            _ => None,
+        });
+        forgotten.collect::<Vec<_>>()
+    };
+    let (policy, refused) = (Policy::default(), Fault::new(FaultClass::Permanent, "no"));
+    let prior = ["a", "b"].map(|id| (CallId::from(id), Prior::Started));
+    let mut run = Run::new(prior.into());
+    let mut effects = Vec::new();
+    run.reconcile(vec![plain("a"), answered("a"), plain("b")], &policy, &mut effects);
+    assert_eq!(forgotten(&effects), ["a"], "its answer had arrived before we failed");
+    effects.clear();
+    run.finished(&"b".into(), Arc::new(ToolResult::ok("x")), &policy, &mut effects);
+    run.post_failed(&"b".into(), &refused, &policy, &mut effects);
+    assert_eq!(forgotten(&effects), [""; 0], "something else is posted in its place");
+    run.post_failed(&"b".into(), &refused, &policy, &mut effects);
+    assert_eq!(forgotten(&effects), ["b"]);
+    effects.clear();
+    for id in ["c", "d"] {
+        run.observe(plain(id), &policy, &mut effects);
+    }
+    run.observe(answered("c"), &policy, &mut effects);
+    assert_eq!(forgotten(&effects), [""; 0], "it runs");
+    run.finished(&"c".into(), Arc::new(ToolResult::ok("x")), &policy, &mut effects);
+    assert_eq!(forgotten(&effects), ["c"]);
+    run.finished(&"d".into(), Arc::new(ToolResult::ok("x")), &policy, &mut effects);
+    run.observe(answered("d"), &policy, &mut effects);
+    assert_eq!(forgotten(&effects), ["c", "d"], "the echo of our own answer");
 }
 
 #[test]
