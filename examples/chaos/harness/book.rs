@@ -43,11 +43,24 @@ pub(crate) struct Given {
     pub(crate) resolved: Option<(Resolved, Instant)>,
 }
 
+/// A session whose item was ended while its calls waited. Nobody would have served it ever again, but that its
+/// application spoke up.
+#[derive(Clone, Debug)]
+pub(crate) struct Stranded {
+    /// The session.
+    pub(crate) session: SessionId,
+    /// When its turn began.
+    pub(crate) at: Instant,
+    /// When it was seen to be stranded.
+    pub(crate) seen: Instant,
+}
+
 /// Every call.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     numbers: AtomicU64,
     calls: Mutex<Vec<Given>>,
+    stranded: Mutex<Vec<Stranded>>,
 }
 
 impl Book {
@@ -59,6 +72,16 @@ impl Book {
     /// Enters a call that is over, or was given up.
     pub(crate) fn enter(&self, call: Given) {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+    }
+
+    /// Enters a session that was stranded.
+    pub(crate) fn strand(&self, stranded: Stranded) {
+        self.stranded.lock().unwrap_or_else(PoisonError::into_inner).push(stranded);
+    }
+
+    /// Every session that was stranded, as often as it was.
+    pub(crate) fn stranded(&self) -> Vec<Stranded> {
+        self.stranded.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Every call entered so far.

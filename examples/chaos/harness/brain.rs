@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use remuda::emulator::{CallRequest, SessionHandle, StopReason};
+use remuda::emulator::{CallRequest, Resolved, SessionHandle, StopReason};
+use remuda_actors::ids::CallId;
 use serde_json::json;
 
-use super::book::{Book, Deed, Given};
+use super::book::{Book, Deed, Given, Stranded};
 use super::plan::{Fault, Plan};
+
+/// Time between two looks at a session whose answer does not come.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Plays the model of one session.
 pub(crate) struct Brain {
@@ -28,6 +32,8 @@ pub(crate) struct Brain {
     pub(crate) until: Instant,
     /// When the answers must be there at the latest.
     pub(crate) deadline: Instant,
+    /// Whether no turn runs.
+    pub(crate) rests: bool,
 }
 
 /// A call that is about to be given.
@@ -45,6 +51,7 @@ impl Brain {
             self.round().await?;
             let pause = if self.dice.random_bool(0.5) {
                 self.session.rest(StopReason::EndTurn)?;
+                self.rests = true;
                 self.dice.random_range(0..4_000)
             } else {
                 self.dice.random_range(0..800)
@@ -58,19 +65,38 @@ impl Brain {
     async fn round(&mut self) -> anyhow::Result<()> {
         let calls = self.compose();
         let (at, round) = (Instant::now(), calls[0].number);
+        if self.rests {
+            self.session.message("go on")?;
+            self.rests = false;
+            tokio::time::sleep(Duration::from_millis(self.dice.random_range(0..500))).await;
+        }
         let ids = self.session.call(calls.iter().map(|call| call.request.clone()).collect())?;
         if self.dice.random_bool(0.06) {
             tokio::time::sleep(Duration::from_millis(self.dice.random_range(0..1_500))).await;
             self.session.interrupt()?;
         }
         for (Next { number, deed, .. }, call) in calls.into_iter().zip(ids) {
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            let resolved = self.session.wait_resolved(&call, left).await;
-            let resolved = resolved.map(|resolved| (resolved, Instant::now()));
+            let resolved = self.resolved(&call, at).await?.map(|resolved| (resolved, Instant::now()));
             let session = self.session.id().clone();
             self.book.enter(Given { session, call, number, deed, round, at, resolved });
         }
         Ok(())
+    }
+
+    /// Waits for an answer. A session whose item was ended meanwhile is brought back as its application would do
+    /// it: with another message.
+    async fn resolved(&self, call: &CallId, at: Instant) -> anyhow::Result<Option<Resolved>> {
+        while Instant::now() < self.deadline {
+            if let Some(resolved) = self.session.wait_resolved(call, LOOK).await {
+                return Ok(Some(resolved));
+            }
+            if self.session.live_work().is_none() {
+                let session = self.session.id().clone();
+                self.book.strand(Stranded { session, at, seen: Instant::now() });
+                self.session.message("are you still there?")?;
+            }
+        }
+        Ok(None)
     }
 
     fn compose(&mut self) -> Vec<Next> {

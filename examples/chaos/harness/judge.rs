@@ -7,7 +7,7 @@ use remuda::emulator::{Resolution, Resolved};
 use remuda_actors::ids::SessionId;
 
 use super::account::Account;
-use super::book::{Deed, Given};
+use super::book::{Deed, Given, Stranded};
 use super::ledger::Ledger;
 use super::proxy::STALE;
 use super::trouble::Absence;
@@ -38,6 +38,7 @@ const HONEST: [&str; 14] = [
 /// All that is known about a run.
 pub(crate) struct Evidence {
     pub(crate) calls: Vec<Given>,
+    pub(crate) stranded: Vec<Stranded>,
     pub(crate) ledgers: Vec<Ledger>,
     pub(crate) account: Account,
     /// When sandboxes stood still.
@@ -224,6 +225,27 @@ impl Evidence {
         finding
     }
 
+    /// No item is ended while its calls wait. An end that is already on its way when a turn begins cannot be helped:
+    /// the control plane lets go of the session all the same.
+    pub(crate) fn strandings(&self) -> Finding {
+        let mut finding = Finding::about(Invariant::NoneStranded, "items");
+        finding.look_at(self.account.items.len());
+        for Stranded { session, at, seen } in &self.stranded {
+            for (work, item) in self.account.items.iter().filter(|(_, item)| item.session == *session) {
+                let ended = |(_, stop, status): &&(usize, Instant, Option<u16>)| {
+                    is_success(*status) && *stop > *at + MOMENT && stop <= seen
+                };
+                if let Some((worker, stop, _)) = item.stops.iter().find(ended) {
+                    let waited = *stop - *at;
+                    finding.broken(format!(
+                        "remuda {worker} ended {work} of {session} {waited:.1?} after its turn began"
+                    ));
+                }
+            }
+        }
+        finding
+    }
+
     /// Whether a sandbox of a worker stood still shortly before: what it was given in time it began late.
     fn stood_still(&self, worker: usize, at: Instant) -> bool {
         let before =
@@ -261,6 +283,10 @@ enum Weighed {
     /// It had a sandbox without the session's files, as happens when another remuda goes on.
     WithoutFiles,
     Wrong(String),
+}
+
+fn is_success(status: Option<u16>) -> bool {
+    status.is_some_and(|status| (200..300).contains(&status))
 }
 
 fn is_loss_of_files(text: &str) -> bool {

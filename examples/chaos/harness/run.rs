@@ -56,7 +56,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Verdict> {
     for (number, session) in arrangement.sessions.iter().enumerate() {
         let dice = SmallRng::seed_from_u64(plan.seed ^ (1 << 32 | number as u64));
         let (session, book, plan) = (session.clone(), Arc::clone(&book), Arc::clone(&plan));
-        brains.spawn(Brain { session, book, dice, plan, until, deadline }.think());
+        brains.spawn(Brain { session, book, dice, plan, until, deadline, rests: true }.think());
     }
     let troubles = arrangement.troubles.iter_mut().map(|trouble| trouble.make(until));
     futures_util::future::try_join_all(troubles).await?;
@@ -79,6 +79,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Verdict> {
     }
     let evidence = Evidence {
         calls: book.calls(),
+        stranded: book.stranded(),
         ledgers: witness.ledgers(),
         account: Account::read(
             &arrangement.emulator.log().records(),
@@ -99,6 +100,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Verdict> {
         answers,
         evidence.holders(),
         evidence.stops(),
+        evidence.strandings(),
         orphans,
         credentials,
         ends,
@@ -217,6 +219,7 @@ fn in_figures(evidence: &Evidence, figures: Figures, troubles: &[Trouble]) -> Ve
         ("… were interrupted".to_owned(), interrupted),
         ("work items".to_owned(), items.len()),
         ("… lapsed".to_owned(), evidence.account.items.values().filter(|item| item.lapsed()).count()),
+        ("sessions stranded by an end that met a new turn".to_owned(), evidence.stranded.len()),
         ("sandboxes with a ledger".to_owned(), evidence.ledgers.len()),
         ("requests from strangers".to_owned(), evidence.account.strangers),
     ];

@@ -53,7 +53,7 @@ impl Witness {
         loop {
             for (worker, folder) in self.watched.iter().enumerate() {
                 self.look(worker, folder);
-                if looks % SEARCH_EVERY == 0 {
+                if looks.is_multiple_of(SEARCH_EVERY) {
                     self.search(folder);
                 }
                 tokio::task::yield_now().await;
@@ -87,13 +87,14 @@ impl Witness {
             let Ok(metadata) = file.metadata() else { continue };
             seen.open.entry((metadata.dev(), metadata.ino())).or_insert((worker, file));
         }
-        let gone =
-            |(_, file): &mut (usize, File)| file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
-        let finished: Vec<_> = seen.open.extract_if(.., |_, entry| gone(entry)).collect();
-        for (_, (worker, mut file)) in finished {
-            let ledger = read(worker, &mut file);
-            seen.closed.push(ledger);
-        }
+        let Seen { open, closed, .. } = &mut *seen;
+        open.retain(|_, (worker, file)| {
+            let gone = file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+            if gone {
+                closed.push(read(*worker, file));
+            }
+            !gone
+        });
     }
 
     fn search(&self, folder: &Path) {
