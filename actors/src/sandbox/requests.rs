@@ -41,6 +41,15 @@ impl About {
         self.context.record(&self.entry.item.id, Record::SandboxIntended { instance, sandbox }).await
     }
 
+    /// Whether calls may still be started, by the clock: the session may not have noticed yet that its lease is
+    /// over when this process stood still.
+    fn lease_runs(&self) -> Result<(), Fault> {
+        match self.entry.has_expired(Instant::now()) {
+            true => Err(Fault::new(FaultClass::Permanent, "the lease has expired")),
+            false => Ok(()),
+        }
+    }
+
     /// Whether a sandbox of that name is one that we may use.
     fn is_ours(&self, found: &Sandbox) -> bool {
         found.owner == self.context.settings.owner
@@ -205,12 +214,15 @@ pub(super) async fn call(
     request: &CallRequest,
     started: Option<Record>,
 ) -> Result<CallReply, Fault> {
-    if let Some(started) = started
-        && let Err(fault) = about.context.record(&about.entry.item.id, started).await
-    {
-        // Nothing is wrong with the sandbox, and what is not written down is not run.
-        about.entry.close_call(&request.call);
-        return Err(Fault { class: FaultClass::Permanent, ..fault });
+    if let Some(started) = started {
+        // Nothing is wrong with the sandbox, and what is not written down is not run. Nor is what has waited
+        // here until it may be somebody else's to run.
+        let written = about.context.record(&about.entry.item.id, started).await;
+        let may_run = written.and_then(|()| about.lease_runs());
+        if let Err(fault) = may_run {
+            about.entry.close_call(&request.call);
+            return Err(Fault { class: FaultClass::Permanent, ..fault });
+        }
     }
     let within = request.timeout + about.context.settings.deadlines.hand;
     hand(within, hand_of.call(request)).await.map_err(|error| error.fault())

@@ -198,7 +198,14 @@ impl SessionActor {
     ) -> Result<(), ActorProcessingErr> {
         #[cfg(any(test, feature = "test-util"))]
         self.context.strike(ActorKind::Session, event.name())?;
-        state.span.clone().in_scope(|| self.take(me, event, state));
+        state.span.clone().in_scope(|| {
+            // When this process or its host stood still, the timer of the lease comes as late as everything that
+            // happened meanwhile, and perhaps after it. So before anything is done the clock is asked.
+            if self.entry.has_expired(Instant::now()) {
+                self.take(me, Event::Lease(lease::Event::Expired { number: 0 }), state);
+            }
+            self.take(me, event, state);
+        });
         Ok(())
     }
 
