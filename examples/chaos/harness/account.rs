@@ -44,8 +44,10 @@ pub(crate) struct Post {
     pub(crate) session: SessionId,
     /// When it arrived.
     pub(crate) at: Instant,
-    /// The calls it answered, if it was accepted.
-    pub(crate) accepted: Vec<String>,
+    /// The calls it answers.
+    pub(crate) calls: Vec<String>,
+    /// Whether it was accepted.
+    pub(crate) is_accepted: bool,
 }
 
 /// The whole account.
@@ -99,8 +101,13 @@ impl Account {
                 let results = events.iter().filter(|event| event["type"] == "user.tool_result");
                 let calls: Vec<_> =
                     results.filter_map(|event| event["tool_use_id"].as_str().map(str::to_owned)).collect();
-                let accepted = if accepted { calls } else { Vec::new() };
-                self.posts.push(Post { worker, session, at: record.arrived_at, accepted });
+                self.posts.push(Post {
+                    worker,
+                    session,
+                    at: record.arrived_at,
+                    calls,
+                    is_accepted: accepted,
+                });
             }
             _ => {}
         }

@@ -115,6 +115,7 @@ async fn trouble(
         ttl: TTL,
         made: Vec::new(),
         still: Vec::new(),
+        paused: Vec::new(),
         gave_up: Vec::new(),
     })
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use remuda::emulator::{Resolution, Resolved};
 use remuda_actors::ids::SessionId;
 
-use super::account::Account;
+use super::account::{Account, Post};
 use super::book::{Deed, Given, Stranded};
 use super::ledger::Ledger;
 use super::proxy::STALE;
@@ -16,6 +16,10 @@ use super::verdict::{Finding, Invariant};
 /// How much later than the end of its right something may be seen that was begun in time: as long as the network
 /// holds anything back, and as long again for a busy host.
 const MOMENT: Duration = STALE.saturating_mul(2);
+
+/// How long the end of a tool and the stop of its worker may lie apart in the other order: clocks of two
+/// processes are compared.
+const SENT: Duration = Duration::from_millis(50);
 
 /// What failures that are no defect look like: each says what is not known, or names what was taken away.
 const HONEST: [&str; 14] = [
@@ -43,6 +47,8 @@ pub(crate) struct Evidence {
     pub(crate) account: Account,
     /// When sandboxes stood still.
     pub(crate) still: Vec<Absence>,
+    /// When workers did.
+    pub(crate) paused: Vec<Absence>,
     /// One moment by both clocks: that of the tools, and that of the control plane.
     pub(crate) clocks: (SystemTime, Instant),
 }
@@ -80,7 +86,7 @@ impl Evidence {
         let mut finding = Finding::about(Invariant::OneAnswer, "calls");
         let mut figures = Figures::default();
         let mut accepted: BTreeMap<&str, usize> = BTreeMap::new();
-        for call in self.account.posts.iter().flat_map(|post| &post.accepted) {
+        for call in self.account.posts.iter().filter(|post| post.is_accepted).flat_map(|post| &post.calls) {
             *accepted.entry(call).or_default() += 1;
         }
         // Rounds of which a step did not come to what it should have.
@@ -191,7 +197,7 @@ impl Evidence {
         };
         for post in &self.account.posts {
             finding.look();
-            if !holds(&post.session, post.worker, post.at) {
+            if !holds(&post.session, post.worker, post.at) && !self.was_on_its_way(post) {
                 finding
                     .broken(format!("remuda {} answered in {} without its lease", post.worker, post.session));
             }
@@ -251,6 +257,26 @@ impl Evidence {
         let before =
             |absence: &&Absence| absence.worker == worker && absence.from <= at && at <= absence.to + MOMENT;
         self.still.iter().any(|absence| before(&absence))
+    }
+
+    /// Whether a result can have been on its way when its worker was stopped: no clock can be asked between the
+    /// last look at it and the sending. One whose tool had not ended by then cannot.
+    fn was_on_its_way(&self, post: &Post) -> bool {
+        let resumed = |pause: &&Absence| {
+            pause.worker == post.worker && pause.from <= post.at && post.at <= pause.to + MOMENT
+        };
+        let ended_before = |moment: Instant| {
+            let numbers: BTreeSet<u64> = self
+                .calls
+                .iter()
+                .filter(|call| post.calls.iter().any(|id| call.call.as_str() == id))
+                .map(|call| call.number)
+                .collect();
+            let ends = self.ledgers.iter().filter(|ledger| ledger.worker == post.worker);
+            let mut ends = ends.flat_map(|ledger| &ledger.lines).filter(|line| line.mark == "end");
+            !ends.any(|line| numbers.contains(&line.number) && self.instant(line.at_us) > moment)
+        };
+        self.paused.iter().filter(resumed).any(|pause| ended_before(pause.from + SENT))
     }
 
     fn instant(&self, at_us: u64) -> Instant {

@@ -87,6 +87,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Verdict> {
             arrangement.troubles.len(),
         ),
         still: arrangement.troubles.iter().flat_map(|trouble| trouble.still.clone()).collect(),
+        paused: arrangement.troubles.iter().flat_map(|trouble| trouble.paused.clone()).collect(),
         clocks,
     };
     let (answers, figures) = evidence.answers();

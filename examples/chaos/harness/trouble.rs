@@ -41,6 +41,8 @@ pub(crate) struct Trouble {
     pub(crate) made: Vec<Fault>,
     /// When its sandboxes stood still.
     pub(crate) still: Vec<Absence>,
+    /// When it stood still itself.
+    pub(crate) paused: Vec<Absence>,
     /// What it did that nobody asked for.
     pub(crate) gave_up: Vec<String>,
 }
@@ -107,9 +109,11 @@ impl Trouble {
             Fault::Pause => {
                 let time = self.a_while();
                 self.note(format!("stopped for {time:.1?}"));
+                let from = Instant::now();
                 self.worker.signal(Signal::STOP);
                 tokio::time::sleep(time).await;
                 self.worker.signal(Signal::CONT);
+                self.paused.push(Absence { worker: self.worker.number, from, to: Instant::now() });
             }
             Fault::KillHand | Fault::KillLauncher | Fault::KillTool | Fault::PauseSandbox => {
                 self.in_a_sandbox(fault).await;
