@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use remuda_actors::event::Event;
+use remuda_actors::notice::Notice;
 use remuda_actors::ports::Record;
 use remuda_actors::session::end::Outcome;
 use remuda_actors::testing::{Brain, Stage, call};
 
-use crate::stage::{ENVIRONMENT, World, call_started, ended, settle};
+use crate::stage::{ENVIRONMENT, World, call_started, ended, next, settle};
 
 #[tokio::test(start_paused = true)]
 async fn a_tree_that_was_killed_is_continued_where_it_was_and_runs_nothing_twice() {
@@ -66,7 +67,14 @@ async fn a_tree_that_stood_still_until_its_lease_was_over_does_nothing_more_unde
     world.control.steal("work_1");
     world.control.emit("sesn_1", Event::Call(call("b", "echo two")));
     tokio::time::advance(Duration::from_secs(130)).await;
-    assert_eq!(ended(&mut notices).await.0, Outcome::Lost);
+    let outcome = next(&mut notices, |notice| match notice {
+        Notice::CallStarted { call, .. } if call.as_str() == "b" => {
+            panic!("a call was given out without a lease")
+        }
+        Notice::Ended { outcome, .. } => Some(*outcome),
+        _ => None,
+    });
+    assert_eq!(outcome.await, Outcome::Lost);
     assert_eq!(world.provider.runs().len(), 1, "a call was started without a lease");
     assert_eq!((world.control.count("post"), world.control.count("stop")), (posts, 0));
     world.assert_clean(&tree);
