@@ -19,6 +19,7 @@ use clap::Parser;
 use harness::{Fault, Plan};
 use rand::RngExt as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs real remudas in real trouble, and judges what came of it.
 #[derive(Debug, Parser)]
@@ -94,9 +95,12 @@ fn main() -> ExitCode {
 async fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let plan = arguments.plan()?;
     let seed = plan.seed;
+    let mut terminated = signal(SignalKind::terminate()).context("could not listen for SIGTERM")?;
+    // Whatever runs ends with what is dropped here.
     let verdict = tokio::select! {
         verdict = Box::pin(harness::run(plan)) => verdict?,
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = terminated.recv() => anyhow::bail!("terminated"),
     };
     println!("\nseed {seed}\n{verdict}");
     Ok(if verdict.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

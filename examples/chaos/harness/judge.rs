@@ -22,13 +22,12 @@ const MOMENT: Duration = STALE.saturating_mul(2);
 const SENT: Duration = Duration::from_millis(50);
 
 /// What failures that are no defect look like: each says what is not known, or names what was taken away.
-const HONEST: [&str; 14] = [
+const HONEST: [&str; 13] = [
     "Nobody knows how far",
     "not run: ",
     "the call was cancelled",
     "timed out after",
     "was killed by signal",
-    " failed",
     "o space left",
     "Resource temporarily unavailable",
     "resource temporarily unavailable",
@@ -141,6 +140,7 @@ impl Evidence {
                 () if is_loss_of_files(&text) => {
                     wrong("its files are gone, although it had one holder all along")
                 }
+                () if text.contains(&format!("{} failed", call.number)) => Weighed::Failed,
                 () if HONEST.iter().any(|words| text.contains(words)) => Weighed::Failed,
                 () => wrong("a failure that nobody can explain"),
             };

@@ -47,7 +47,7 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Verdict> {
     let mut arrangement = Box::pin(Arrangement::make(&plan, timeline)).await?;
     let witness = Arc::new(Witness::new(arrangement.sandboxes()));
     let watching = Arc::clone(&witness);
-    let _watching = AbortOnDropHandle::new(tokio::spawn(async move { watching.watch().await }));
+    let watch = AbortOnDropHandle::new(tokio::spawn(async move { watching.watch().await }));
 
     let until = Instant::now() + plan.faults_for;
     let deadline = until + plan.settle;
@@ -77,41 +77,14 @@ pub(crate) async fn run(plan: Plan) -> anyhow::Result<Verdict> {
     for trouble in &mut arrangement.troubles {
         drain(trouble, timeline, &mut gives_up, &mut orphans).await;
     }
-    let evidence = Evidence {
-        calls: book.calls(),
-        stranded: book.stranded(),
-        ledgers: witness.ledgers(),
-        account: Account::read(
-            &arrangement.emulator.log().records(),
-            &arrangement.sessions,
-            arrangement.troubles.len(),
-        ),
-        still: arrangement.troubles.iter().flat_map(|trouble| trouble.still.clone()).collect(),
-        paused: arrangement.troubles.iter().flat_map(|trouble| trouble.paused.clone()).collect(),
-        clocks,
-    };
-    let (answers, figures) = evidence.answers();
-    let mut credentials = Finding::about(Invariant::NoCredential, "places");
-    let (leaks, searched) = witness.leaks();
-    credentials.look_at(searched);
-    leaks.into_iter().for_each(|leak| credentials.broken(leak));
-    let figures = in_figures(&evidence, figures, &arrangement.troubles);
-    let mut findings = vec![
-        evidence.starts(),
-        answers,
-        evidence.holders(),
-        evidence.stops(),
-        evidence.strandings(),
-        orphans,
-        credentials,
-        ends,
-        gives_up,
-        quiet,
-    ];
+    // Before anything is cleared away here.
+    let mut left = vanished(&marks).await;
+    let (mut findings, figures) = judge(&arrangement, &witness, &book, clocks);
     let Arrangement { emulator, troubles, folder, .. } = arrangement;
     emulator.shutdown().await;
-    drop((witness, _watching, troubles));
-    findings.push(vanished(&marks).await);
+    drop((witness, watch, troubles));
+    marks.mounts().into_iter().for_each(|mount| left.broken(format!("the mount {mount}")));
+    findings.extend([orphans, ends, gives_up, quiet, left]);
     let verdict = Verdict { findings, figures };
     if !verdict.holds() {
         let kept = folder.keep();
@@ -189,23 +162,54 @@ async fn drain(trouble: &mut Trouble, timeline: Timeline, gives_up: &mut Finding
     }
 }
 
-/// Waits until nothing of the run is left on the host; what is left after a while is ended here.
+/// Waits until nothing of the run runs on the host any more.
 async fn vanished(marks: &Marks) -> Finding {
-    let mut finding = Finding::about(Invariant::NothingLeft, "hosts");
-    finding.look();
+    let mut finding = Finding::about(Invariant::NothingLeft, "looks");
     let until = Instant::now() + VANISH;
-    let left = || {
+    loop {
+        finding.look();
         let processes = marks.processes().into_iter().map(|pid| format!("process {pid}"));
         let groups = marks.cgroups().into_iter().map(|group| group.display().to_string());
-        let mounts = marks.mounts().into_iter().map(|mount| format!("the mount {mount}"));
-        processes.chain(groups).chain(mounts).collect::<Vec<_>>()
-    };
-    while !left().is_empty() && Instant::now() < until {
+        let left: Vec<_> = processes.chain(groups).collect();
+        if left.is_empty() || Instant::now() >= until {
+            left.into_iter().for_each(|what| finding.broken(what));
+            return finding;
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    left().into_iter().for_each(|what| finding.broken(what));
-    marks.clear();
-    finding
+}
+
+/// Compares the accounts of the run.
+fn judge(
+    arrangement: &Arrangement,
+    witness: &Witness,
+    book: &Book,
+    clocks: (SystemTime, Instant),
+) -> (Vec<Finding>, Vec<(String, usize)>) {
+    let Arrangement { emulator, sessions, troubles, .. } = arrangement;
+    let evidence = Evidence {
+        calls: book.calls(),
+        stranded: book.stranded(),
+        ledgers: witness.ledgers(),
+        account: Account::read(&emulator.log().records(), sessions, troubles.len()),
+        still: troubles.iter().flat_map(|trouble| trouble.still.clone()).collect(),
+        paused: troubles.iter().flat_map(|trouble| trouble.paused.clone()).collect(),
+        clocks,
+    };
+    let (answers, figures) = evidence.answers();
+    let mut credentials = Finding::about(Invariant::NoCredential, "places");
+    let (leaks, searched) = witness.leaks();
+    credentials.look_at(searched);
+    leaks.into_iter().for_each(|leak| credentials.broken(leak));
+    let findings = vec![
+        evidence.starts(),
+        answers,
+        evidence.holders(),
+        evidence.stops(),
+        evidence.strandings(),
+        credentials,
+    ];
+    (findings, in_figures(&evidence, figures, troubles))
 }
 
 fn in_figures(evidence: &Evidence, figures: Figures, troubles: &[Trouble]) -> Vec<(String, usize)> {
