@@ -36,7 +36,7 @@ fn process_one_asks_for_its_orders_before_it_does_anything() {
 async fn tools_cannot_find_the_hands_socket_and_journal() {
     let bench = Bench::new();
     let sandbox = bench.sandbox("sesn_1.1").await;
-    let journal = bench.folder(&sandbox).join("run/calls/journal");
+    let journal = bench.folder(&sandbox).join("files/calls/journal");
     assert!(journal.exists() && bench.folder(&sandbox).join("run/hand.sock").exists(), "they are there");
     assert_eq!(sandbox.bash("ls -A /run; grep -c ' /run' /proc/self/mountinfo").await, "0");
     let names = r"\( -name hand.sock -o -name journal -o -name calls \)";

@@ -396,9 +396,10 @@ impl SessionActor {
 
     /// Gives a call to the sandbox actor.
     fn give(&self, sandbox: &ActorRef<SandboxMsg>, call: Call) {
-        let timeout = self.context.settings.deadlines.call;
+        let settings = &self.context.settings;
+        let (timeout, again) = (settings.deadlines.call, settings.session.rerun.contains(&call.name));
         let Call { id, name, input, thread, .. } = call;
-        let request = CallRequest { call: id, tool: name, input, thread, timeout };
+        let request = CallRequest { call: id, tool: name, input, thread, again, timeout };
         let _ = sandbox.cast(SandboxMsg::Call(request));
     }
 
