@@ -233,6 +233,11 @@ impl Entry {
         self.memory().lease.as_ref().is_some_and(|lease| lease.expires > now)
     }
 
+    /// Whether there was a lease and it has run out by `now`, whatever timers have fired.
+    pub(crate) fn has_expired(&self, now: Instant) -> bool {
+        self.memory().lease.as_ref().is_some_and(|lease| lease.expires <= now)
+    }
+
     /// The current instance of the sandbox, if there is or may be one.
     pub(crate) fn sandbox(&self) -> Option<(u32, SandboxId)> {
         self.memory().sandbox.clone()

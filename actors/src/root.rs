@@ -26,7 +26,7 @@ use crate::ledger::Entry;
 use crate::notice::Notice;
 use crate::poller::actor::{Poller, PollerMsg};
 use crate::poller::machine::Event;
-use crate::reaper::actor::{Reaper, ReaperMsg};
+use crate::reaper::actor::{Reaper, ReaperMsg, clear};
 use crate::sessions::{Ending, Sessions, SessionsMsg};
 use crate::settings::OnDrain;
 use crate::supervision::{ActorKind, Budget, Verdict};
@@ -311,13 +311,15 @@ async fn drain(
             let _ = sessions.kill_and_wait(Some(settings.supervision.kill)).await;
         }
     }
-    let left = context.ledger.all();
+    let (left, owned) = (context.ledger.all(), context.owned());
     let closings = left.iter().map(|entry| close(context, entry));
     // Together: what cannot be deleted in the time of one request is left to the next process.
     futures_util::future::join_all(closings).await;
     if settings.on_drain == OnDrain::Release {
         let _ = root.cast(RootMsg::Close);
         disband(context).await;
+        // What could not be deleted just now is not tried again.
+        clear(context, &owned).await;
     }
     Drained {
         handed_back: context.handed_back.load(Ordering::Relaxed),

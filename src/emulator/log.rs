@@ -4,6 +4,7 @@
 //! was and which header carried it.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ pub enum CredentialHeader {
 pub struct Record {
     /// Its number, counted from 1.
     pub number: u64,
+    /// Where its connection came from; none if nobody noted that.
+    pub peer: Option<SocketAddr>,
     /// The operation its path and method mean.
     pub operation: Operation,
     /// The method.
@@ -189,6 +192,7 @@ mod tests {
     fn record(body: usize) -> Record {
         Record {
             number: 0,
+            peer: None,
             operation: Operation::Poll,
             method: Method::GET,
             path: "/".into(),

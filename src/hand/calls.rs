@@ -124,7 +124,7 @@ impl Calls {
         bytes: usize,
     ) -> Result<CallReply<Arc<RawValue>>, Error> {
         let digest = digest(&request);
-        let (state, origin) = match self.meet(id, digest, bytes, request.timeout_ms)? {
+        let (state, origin) = match self.meet(id, digest, bytes, &request)? {
             Met::Live(state) => (state, Origin::Attached),
             Met::Before(known) => return self.journaled(id, known, digest).await,
             Met::New(ticket) => {
@@ -229,14 +229,16 @@ impl Calls {
     }
 
     /// Looks whether a call is known, and makes it a live one if it is not.
-    fn meet(&self, id: &CallId, digest: u64, bytes: usize, timeout_ms: Option<u64>) -> Result<Met, Error> {
+    fn meet(&self, id: &CallId, digest: u64, bytes: usize, request: &CallRequest) -> Result<Met, Error> {
         let mut table = self.0.table.lock();
         if let Some(live) = table.live.get(id) {
             same(id, Some(live.digest), digest)?;
             return Ok(Met::Live(live.state.subscribe()));
         }
-        if let Some(known) = self.0.journal.look_up(id) {
-            return Ok(Met::Before(known));
+        match self.0.journal.look_up(id) {
+            None => {}
+            Some(Known::Unknown { digest: recorded }) if request.again && recorded == digest => {}
+            Some(known) => return Ok(Met::Before(known)),
         }
         let busy = |message: String| Err(Error::new(ErrorCode::Busy, message));
         if table.closed {
@@ -261,7 +263,7 @@ impl Calls {
             state: watch::Sender::new(State::Queued),
         });
         table.live.insert(id.clone(), Arc::clone(&live));
-        let limit = timeout_ms.map(Duration::from_millis);
+        let limit = request.timeout_ms.map(Duration::from_millis);
         Ok(Met::New(Ticket::new(self.clone(), id.clone(), limit, live)))
     }
 

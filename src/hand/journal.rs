@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! (none) ──start──► started ──finish──► finished ──no room──► ended
-//!    │                 └─ the hand died ─► unknown ──no room────┘
+//!    │  ▲              └─ the hand died ─► unknown ──no room────┘
+//!    │  └ started again, if the caller allows it ┘
 //!    └──finish (cancelled before it came)──► finished
 //! ```
 //!
@@ -130,7 +131,7 @@ impl Journal {
         }
     }
 
-    /// Records that `id` is about to run. It must be unknown so far.
+    /// Records that `id` is about to run. It must not have been heard of so far, or its outcome be unknown.
     ///
     /// # Errors
     /// When the record cannot be made; the call must not run then, and stays unknown.
@@ -139,6 +140,7 @@ impl Journal {
         index.check_room()?;
         index.tidy(&self.path);
         index.append(&Entry::Started { id: id.clone(), digest }, None)?;
+        index.unsettle(id);
         index.insert(id, Call { known: Known::Started { digest }, run_us: 0, result: Place::Nowhere });
         Ok(())
     }

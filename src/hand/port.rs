@@ -26,6 +26,7 @@ impl Hand for HandClient {
             tool: request.tool.to_string(),
             input,
             thread: request.thread.clone(),
+            again: request.again,
             timeout_ms: Some(u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX)),
         };
         let reply = Self::call(self, &request.call, &asked).await?;

@@ -49,6 +49,9 @@ pub struct CallRequest {
     /// The session thread whose shell is used; none is the primary thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<ThreadId>,
+    /// Whether the call may run once more if its outcome is unknown because the hand that ran it died.
+    #[serde(default)]
+    pub again: bool,
     /// Outer limit of the whole call in milliseconds, counted from when it starts to run; whatever the
     /// tool's own limits say, it is ended then. None: only the tool's own limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,9 +11,10 @@ use rustix::process::{Resource, Rlimit, Signal};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::mounts::{self, Hidden};
 use super::outside::{failed, no_capabilities, say};
 use super::spec::{Folder, Isolation, Network, Refusal, Spec};
-use super::{loopback, mounts, syscalls};
+use super::{loopback, syscalls};
 use crate::hand::server::{Listen, ServeOptions, run};
 
 /// Where programs are looked for.
@@ -31,14 +32,14 @@ struct View {
     workspace: PathBuf,
     memory: PathBuf,
     tmp: PathBuf,
-    run: PathBuf,
+    calls: PathBuf,
     socket: PathBuf,
 }
 
 /// Runs process 1 of a sandbox.
 pub fn inside() -> ExitCode {
-    // The folder stays open for as long as the hand lives.
-    let (options, _run) = match prepare() {
+    // The folders stay open for as long as the hand lives.
+    let (options, _hidden) = match prepare() {
         Ok(prepared) => prepared,
         Err(refusal) => {
             eprintln!("error: {}", refusal.message);
@@ -55,8 +56,8 @@ pub fn inside() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What the hand is given, and the folder that its paths lead through, if that has no other name.
-fn prepare() -> Result<(ServeOptions, Option<OwnedFd>), Refusal> {
+/// What the hand is given, and the folders that its paths lead through, if those have no other names.
+fn prepare() -> Result<(ServeOptions, Option<Hidden>), Refusal> {
     let refuse = |what: &'static str| move |error: rustix::io::Errno| failed(what)(error.into());
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(refuse("be tied to the launcher"))?;
@@ -65,23 +66,23 @@ fn prepare() -> Result<(ServeOptions, Option<OwnedFd>), Refusal> {
     let orders: Orders = serde_json::from_reader(io::stdin().lock())
         .map_err(|error| failed("read the launcher's orders")(error.into()))?;
     let Orders { spec, token } = orders;
-    let (view, run) = match spec.isolation {
+    let (view, hidden) = match spec.isolation {
         Isolation::Namespaces => {
             rustix::system::sethostname(b"sandbox").map_err(refuse("set the sandbox's host name"))?;
             if spec.network == Network::None {
                 loopback::up().map_err(failed("bring the sandbox's loopback up"))?;
             }
-            let run = mounts::build(&spec)?;
+            let hidden = mounts::build(&spec)?;
             let root = Path::new("/");
-            let through = PathBuf::from(format!("/proc/self/fd/{}", run.as_raw_fd()));
+            let through = |folder: &OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
             let view = View {
                 workspace: root.join("workspace"),
                 memory: root.join("mnt/memory"),
                 tmp: root.join("tmp"),
-                socket: through.join("hand.sock"),
-                run: through,
+                socket: through(&hidden.run).join("hand.sock"),
+                calls: through(&hidden.calls),
             };
-            (view, Some(run))
+            (view, Some(hidden))
         }
         Isolation::None => {
             let here = std::env::current_dir().map_err(failed("find the sandbox's folder"))?;
@@ -90,7 +91,7 @@ fn prepare() -> Result<(ServeOptions, Option<OwnedFd>), Refusal> {
                 workspace: here.workspace(),
                 memory: here.memory(),
                 tmp: here.tmp(),
-                run: here.run(),
+                calls: here.calls(),
                 // Relative, for the name of a socket must be short and the folder may be deep.
                 socket: Folder(Path::new(".")).socket(),
             };
@@ -108,7 +109,7 @@ fn prepare() -> Result<(ServeOptions, Option<OwnedFd>), Refusal> {
         environment: environment(&view).into_iter().collect(),
         listen: Listen::Unix(view.socket),
         token: Some(SecretString::from(token)),
-        state_dir: view.run.join("calls"),
+        state_dir: view.calls,
         workdir: view.workspace,
         allow_roots: vec![view.memory],
         read_only_roots: Vec::new(),
@@ -116,7 +117,7 @@ fn prepare() -> Result<(ServeOptions, Option<OwnedFd>), Refusal> {
         // it would count all of the host user's processes.
         max_processes: (spec.isolation == Isolation::Namespaces).then_some(spec.limits.processes),
     };
-    Ok((options, run))
+    Ok((options, hidden))
 }
 
 /// The limits that every process of the sandbox inherits. Those of the sandbox as a whole are its cgroup's.

@@ -9,8 +9,8 @@
 //! | `/dev` | null, zero, full, random, urandom, tty, pts, shm |
 //! | everything else | not there |
 //!
-//! The root itself is a small memory file system that is read-only once it is built. The folder with the hand's
-//! socket and journal has no place in it: the hand holds it open, and nothing else can reach it.
+//! The root itself is a small memory file system that is read-only once it is built. The folders with the hand's
+//! socket and with its journal have no place in it: the hand holds them open, and nothing else can reach them.
 
 use std::fs::{self, File};
 use std::io;
@@ -36,9 +36,17 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
-/// Builds it and makes it the root. The current folder must be the sandbox's. Returns the folder for the hand alone.
-pub(super) fn build(spec: &Spec) -> Result<OwnedFd, Refusal> {
-    let attempt = || -> io::Result<OwnedFd> {
+/// The folders for the hand alone.
+pub(super) struct Hidden {
+    /// That of its socket.
+    pub(super) run: OwnedFd,
+    /// That of its journal.
+    pub(super) calls: OwnedFd,
+}
+
+/// Builds it and makes it the root. The current folder must be the sandbox's.
+pub(super) fn build(spec: &Spec) -> Result<Hidden, Refusal> {
+    let attempt = || -> io::Result<Hidden> {
         // What we mount is nobody else's business, and what others mount from now on is none of ours.
         mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
         let here = Folder(Path::new("."));
@@ -54,12 +62,13 @@ pub(super) fn build(spec: &Spec) -> Result<OwnedFd, Refusal> {
         }
         fs::create_dir_all(root.join("var"))?;
         symlink("/tmp", root.join("var/tmp"))?;
-        hidden(&here.run(), &root.join("run"))
+        let [run, calls] = [here.run(), here.calls()].map(|folder| hidden(&folder, &root.join("run")));
+        Ok(Hidden { run: run?, calls: calls? })
     };
-    let run = attempt().map_err(failed("build the sandbox's file system"))?;
+    let hidden = attempt().map_err(failed("build the sandbox's file system"))?;
     processes(&Folder(Path::new(".")).root())?;
     enter().map_err(failed("enter the sandbox's file system"))?;
-    Ok(run)
+    Ok(hidden)
 }
 
 /// A folder that is in no place: whoever has it open gets to what is in it, and not above it. `at` is used for a

@@ -141,7 +141,7 @@ impl Folder<'_> {
         self.0.join("stopped")
     }
 
-    /// All of its files: the three folders below. One folder, so that another sandbox can take them over in one
+    /// All of its files, the four folders below. One folder, so that another sandbox can take them over in one
     /// step.
     pub fn files(&self) -> PathBuf {
         self.0.join("files")
@@ -162,7 +162,13 @@ impl Folder<'_> {
         self.files().join("tmp")
     }
 
-    /// The hand's socket and journal. The hand alone gets there: its tools see no such folder.
+    /// The hand's journal: what was done to the files goes with them. The hand alone gets there: its tools see no
+    /// such folder.
+    pub fn calls(&self) -> PathBuf {
+        self.files().join("calls")
+    }
+
+    /// The hand's socket. The hand alone gets there, too.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")
     }

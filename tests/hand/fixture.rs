@@ -160,7 +160,7 @@ impl Drop for Hand {
 }
 
 pub(crate) fn request(tool: &str, input: Value) -> CallRequest {
-    CallRequest { tool: tool.to_owned(), input, thread: None, timeout_ms: None }
+    CallRequest { tool: tool.to_owned(), input, thread: None, again: false, timeout_ms: None }
 }
 
 pub(crate) fn bash(command: &str) -> CallRequest {

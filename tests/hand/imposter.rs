@@ -78,6 +78,7 @@ async fn what_a_hand_makes_up_is_not_passed_on() {
         tool: "read".into(),
         input: Input::Json(serde_json::value::RawValue::from_string("{}".to_owned()).unwrap().into()),
         thread: None,
+        again: false,
         timeout: crate::fixture::PATIENCE,
     };
     // As the session asks it, who posts the answer.

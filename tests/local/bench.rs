@@ -216,6 +216,7 @@ pub(crate) fn request(tool: &str, input: serde_json::Value) -> CallRequest {
         tool: tool.into(),
         input: Input::Json(RawValue::from_string(input.to_string()).expect("JSON").into()),
         thread: None,
+        again: false,
         timeout: Duration::from_secs(60),
     }
 }

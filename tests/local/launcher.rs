@@ -61,7 +61,7 @@ async fn what_whoever_started_remuda_had_open_is_not_handed_on() {
 async fn tools_cannot_find_the_hands_socket_and_journal() {
     let bench = Bench::new();
     let sandbox = bench.sandbox("sesn_1.1").await;
-    let journal = bench.folder(&sandbox).join("run/calls/journal");
+    let journal = bench.folder(&sandbox).join("files/calls/journal");
     assert!(journal.exists() && bench.folder(&sandbox).join("run/hand.sock").exists(), "they are there");
     assert_eq!(sandbox.bash("ls -A /run; grep -c ' /run' /proc/self/mountinfo").await, "0");
     let names = r"\( -name hand.sock -o -name journal -o -name calls \)";

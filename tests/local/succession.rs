@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use remuda::launch::{Folder, keeper};
 use remuda::providers::local::LocalProvider;
-use remuda_actors::ports::{ProviderError, SandboxProvider};
+use remuda_actors::ports::{CallRequest, Origin, ProviderError, SandboxProvider};
 use rustix::process::Signal;
+use serde_json::json;
 
-use crate::bench::{Bench, Sandbox, kill, until};
+use crate::bench::{Bench, Sandbox, kill, request, until};
 
 /// Longest time that a launcher which never comes up is waited for.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -60,6 +61,28 @@ async fn all_files_are_taken_over_under_the_same_id_and_nothing_else() {
     if rustix::process::geteuid().is_root() {
         assert_ne!(owner(&other), id, "two sandboxes share an id");
     }
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn what_was_done_to_the_files_is_not_done_again() {
+    let bench = Bench::new();
+    let old = bench.sandbox("sesn_1.1").await;
+    let done = request("bash", json!({"command": "echo done >> log; echo $RANDOM"}));
+    let reply = old.hand.call(&done).await.expect("a reply");
+    let begun = request("bash", json!({"command": "echo begun >> log; sleep 100"}));
+    let _ = tokio::time::timeout(MOMENT, old.hand.call(&begun)).await;
+    let heir = bench.heir("sesn_1.2", "sesn_1.1").await;
+    let again = heir.hand.call(&done).await.expect("a reply");
+    assert_eq!((again.origin, &again.result), (Origin::Journal, &reply.result));
+    let unknown = heir.hand.call(&begun).await.expect("a reply");
+    assert!(unknown.result.is_error && unknown.result.text().contains("nobody knows"), "{unknown:?}");
+    assert_eq!(heir.bash("cat log").await, "done\nbegun");
+    // Unless whoever asks knows that it may be done twice.
+    let repeated = CallRequest { again: true, timeout: MOMENT, ..begun };
+    assert_eq!(heir.hand.call(&repeated).await.expect("a reply").origin, Origin::Ran);
+    // Behind what the hand has to say about its shell, which was cut.
+    assert!(heir.bash("cat log").await.ends_with("done\nbegun\nbegun"));
     bench.close().await;
 }
 

@@ -10,7 +10,7 @@ use crate::bench::{Bench, PATIENCE, Running, finish, until};
 /// Waits until a sandbox's hand has heard of a call.
 async fn is_with_the_hand(running: &Running, call: &CallId) {
     until("the call is with the hand", || {
-        let journals = running.sandboxes().into_iter().map(|folder| folder.join("run/calls"));
+        let journals = running.sandboxes().into_iter().map(|folder| folder.join("files/calls"));
         journals
             .flat_map(std::fs::read_dir)
             .flatten()

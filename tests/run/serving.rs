@@ -103,7 +103,7 @@ async fn an_interrupt_ends_the_running_call_and_the_session_goes_on() {
     let folder = || running.sandboxes().pop();
     until("there is a sandbox", || folder().is_some()).await;
     until("the call is with the hand", || {
-        let journal = folder().map(|folder| folder.join("run/calls")).into_iter();
+        let journal = folder().map(|folder| folder.join("files/calls")).into_iter();
         journal.flat_map(std::fs::read_dir).flatten().flatten().any(|file| {
             std::fs::read_to_string(file.path()).is_ok_and(|text| text.contains(calls[0].as_str()))
         })

@@ -41,6 +41,8 @@ pub struct CallRequest {
     pub input: Input,
     /// The thread whose shell it uses; none for the primary one.
     pub thread: Option<ThreadId>,
+    /// Whether it may be run once more if a hand before this one started it and did not live to see its end.
+    pub again: bool,
     /// The outer limit: whatever the tool's own limits say, the hand ends the call then.
     pub timeout: Duration,
 }

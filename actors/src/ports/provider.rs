@@ -97,8 +97,9 @@ pub struct SandboxSpec {
     /// that have a choice; others refuse it.
     pub image: Option<Arc<str>>,
     /// A sandbox of the same owner and session that is of no use any more, dead or not. If it is there, it
-    /// is ended, and the new one gets its files; if it is not, the new one is empty. When this fails, the
-    /// files are still where they were. Only for providers whose [`Capabilities`] say so.
+    /// is ended, and the new one gets its files together with what its hand knows of its calls: what was done
+    /// to those files is not done again. If it is not there, the new one is empty. When this fails, the files
+    /// are still where they were. Only for providers whose [`Capabilities`] say so.
     pub files_of: Option<SandboxId>,
 }
 

@@ -3,13 +3,17 @@
 //! Events make the tree fast; this makes it right: whatever a crash left behind is found here. When the
 //! listing fails nothing at all is done: unknown is not empty.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::plan::{orphans, unfit};
+use super::plan::{Policy, orphans, unfit};
 use crate::context::{Context, provider};
 use crate::effects::{Crashed, Tasks};
+use crate::ids::SandboxId;
 use crate::notice::Notice;
 
 /// What the reaper is told.
@@ -93,13 +97,32 @@ async fn sweep(context: &Context) {
     let owned = context.owned();
     for sandbox in orphans(&listing, owner, |id| owned.contains(id), &context.settings.reaper) {
         // It may have found an owner while another was being deleted.
-        if context.owns(&sandbox) {
-            continue;
+        if !context.owns(&sandbox) {
+            delete(context, sandbox).await;
         }
-        let reason = match provider(within, context.ports.provider.delete(&sandbox)).await {
-            Ok(()) => "deleted: nobody owned it".into(),
-            Err(error) => error.fault().message,
-        };
-        context.notices.publish(Notice::Orphan { sandbox, reason });
     }
+}
+
+async fn delete(context: &Context, sandbox: SandboxId) {
+    let deleted = context.ports.provider.delete(&sandbox);
+    let reason = match provider(context.settings.deadlines.provider, deleted).await {
+        Ok(()) => "deleted: nobody owned it".into(),
+        Err(error) => error.fault().message,
+    };
+    context.notices.publish(Notice::Orphan { sandbox, reason });
+}
+
+/// Deletes every sandbox of ours that had no owner, when nothing is left that could become one. No age protects
+/// any: what an earlier process was about to write down when it was killed is nobody's now.
+pub(crate) async fn clear(context: &Context, owned: &HashSet<SandboxId>) {
+    let settings = &context.settings;
+    let listing = provider(settings.deadlines.provider, context.ports.provider.list(&settings.owner)).await;
+    let listing = listing.unwrap_or_else(|error| {
+        tracing::warn!(error = %error.fault(), "could not list the sandboxes, so some may be left");
+        Vec::new()
+    });
+    let everything = Policy { grace: Duration::ZERO, deletions: usize::MAX, ..settings.reaper.clone() };
+    let left = orphans(&listing, &settings.owner, |id| owned.contains(id), &everything);
+    let left = futures_util::stream::iter(left);
+    left.for_each_concurrent(settings.herd.leaving.max(1), |sandbox| delete(context, sandbox)).await;
 }

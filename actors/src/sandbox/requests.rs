@@ -39,6 +39,15 @@ impl About {
         self.context.record(&self.entry.item.id, Record::SandboxIntended { instance, sandbox }).await
     }
 
+    /// Whether calls may still be started, by the clock: the session may not have noticed yet that its lease is
+    /// over when this process stood still.
+    fn lease_runs(&self) -> Result<(), Fault> {
+        match self.entry.has_expired(Instant::now()) {
+            true => Err(Fault::new(FaultClass::Permanent, "the lease has expired")),
+            false => Ok(()),
+        }
+    }
+
     /// Whether a sandbox of that name is one that we may use.
     fn is_ours(&self, found: &Sandbox) -> bool {
         self.context.may_use(found, Some(&self.session))
@@ -212,9 +221,11 @@ pub(super) async fn call(
 ) -> Result<CallReply, Fault> {
     let call = &request.call;
     if !about.entry.is_call_written(call) {
+        // Nothing is wrong with the sandbox, and what is not written down is not run. Nor is what has waited
+        // here until it may be somebody else's to run.
         let started = Record::CallStarted { call: call.clone(), sandbox };
-        if let Err(fault) = about.context.record(&about.entry.item.id, started).await {
-            // Nothing is wrong with the sandbox.
+        let written = about.context.record(&about.entry.item.id, started).await;
+        if let Err(fault) = written.and_then(|()| about.lease_runs()) {
             about.entry.close_call(call);
             return Err(Fault { class: FaultClass::Permanent, ..fault });
         }

@@ -195,7 +195,14 @@ impl SessionActor {
     ) -> Result<(), ActorProcessingErr> {
         #[cfg(any(test, feature = "test-util"))]
         self.context.strike(ActorKind::Session, event.name())?;
-        state.span.clone().in_scope(|| self.take(me, event, state));
+        state.span.clone().in_scope(|| {
+            // When this process or its host stood still, the timer of the lease comes as late as everything that
+            // happened meanwhile, and perhaps after it. So before anything is done the clock is asked.
+            if self.entry.has_expired(Instant::now()) {
+                self.take(me, Event::Lease(lease::Event::Expired { number: 0 }), state);
+            }
+            self.take(me, event, state);
+        });
         Ok(())
     }
 
@@ -378,9 +385,10 @@ impl SessionActor {
 
     /// Gives a call to the sandbox actor.
     fn give(&self, sandbox: &ActorRef<SandboxMsg>, call: Call) {
-        let timeout = self.context.settings.deadlines.call;
+        let settings = &self.context.settings;
+        let (timeout, again) = (settings.deadlines.call, settings.session.rerun.contains(&call.name));
         let Call { id, name, input, thread, .. } = call;
-        let request = CallRequest { call: id, tool: name, input, thread, timeout };
+        let request = CallRequest { call: id, tool: name, input, thread, again, timeout };
         let _ = sandbox.cast(SandboxMsg::Call(request));
     }
 

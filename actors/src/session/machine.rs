@@ -218,6 +218,14 @@ impl Machine {
                     *stream = Stream::Live(connection);
                     run.reconcile(events, policy, effects)
                 }
+                Stream::Checking(connection) if connection.number == number => {
+                    *stream = Stream::Live(connection);
+                    let life = run.reconcile(events, policy, effects);
+                    if life == Life::Live && run.is_at_rest() {
+                        return Ok(Some(End::Idle));
+                    }
+                    life
+                }
                 _ => Life::Live,
             },
             (S::Active { run, stream, .. }, E::Live { number, event }) => match stream {
@@ -228,7 +236,9 @@ impl Machine {
                 _ => Life::Live,
             },
             (S::Active { stream, .. }, E::StreamFailed { number, fault }) => match *stream {
-                Stream::Opening(connection) | Stream::Live(connection) if connection.number == number => {
+                Stream::Opening(connection) | Stream::Live(connection) | Stream::Checking(connection)
+                    if connection.number == number =>
+                {
                     if !fault.class.is_retryable() {
                         return Ok(Some(End::refused(fault)));
                     }
@@ -266,10 +276,15 @@ impl Machine {
             }
             (S::Active { .. }, E::SandboxFailed(fault)) => return Ok(Some(End::Failed(fault))),
             // While nothing is heard, a new turn may have begun; the history will tell.
-            (S::Active { run, stream: Stream::Live(_), .. }, E::IdleDue { number })
-                if run.is_clock(number) =>
-            {
-                return Ok(Some(End::Idle));
+            (S::Active { run, stream, .. }, E::IdleDue { number }) => {
+                if let Stream::Live(connection) = *stream
+                    && run.is_clock(number)
+                {
+                    let number = connection.number + 1;
+                    *stream = Stream::Checking(Connection { number, failures: 0 });
+                    effects.push(Effect::Attach { number });
+                }
+                Life::Live
             }
             (S::Active { run, .. }, E::SilenceDue { signs }) => {
                 if signs == self.signs && run.is_quiet() && !run.is_at_rest() {

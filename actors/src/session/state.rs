@@ -84,6 +84,9 @@ pub enum Stream {
     Opening(Connection),
     /// Open; what is missed by the history comes through it.
     Live(Connection),
+    /// Opened anew, together with the history, because the idle time is over: unless that tells of a new turn, the
+    /// session ends. A stream that only seems to be well may keep it from us.
+    Checking(Connection),
     /// Waiting before it is opened again.
     Waiting(Connection),
 }

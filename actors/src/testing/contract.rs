@@ -116,7 +116,7 @@ async fn hand(hand: Arc<dyn Hand>) {
 async fn files(provider: &dyn SandboxProvider, spec: &SandboxSpec) {
     let read = async |sandbox: &SandboxSpec, call: &str| {
         let reply = provider.hand(&sandbox.id).call(&request(call, "cat kept")).await.expect("call");
-        assert_eq!(reply.origin, Origin::Ran, "calls are not taken over");
+        assert_eq!(reply.origin, Origin::Ran, "{call} was never made before");
         reply.result.text().trim().to_owned()
     };
     let old = spec;
@@ -148,27 +148,29 @@ async fn files(provider: &dyn SandboxProvider, spec: &SandboxSpec) {
     assert_eq!(provider.find(&old.id).await.expect("find"), None, "the old one is gone");
     let listed = provider.list(&spec.owner).await.expect("list");
     assert_eq!(listed.iter().map(|sandbox| &sandbox.id).collect::<Vec<_>>(), [&heir.id]);
-    assert_eq!(read(&heir, "sevt_read").await, "treasure", "the new one has the files");
+    assert_eq!(read(&heir, "sevt_heir").await, "treasure", "the new one has the files");
+    let write = request("sevt_write", "echo treasure >>kept");
+    let known = provider.hand(&heir.id).call(&write).await.expect("call");
+    assert_eq!(known.origin, Origin::Journal, "what was done to the files is not done again");
 
     if provider.capabilities().standby != Standby::None {
         provider.standby(&heir.id).await.expect("standby");
     }
     let last = SandboxSpec { files_of: Some(heir.id.clone()), ..new(3) };
     provider.create(&last).await.expect("create");
-    assert_eq!(read(&last, "sevt_read").await, "treasure", "files are taken over again and again");
+    assert_eq!(read(&last, "sevt_last").await, "treasure", "files are taken over again and again");
     let again = provider.create(&last).await;
     assert!(matches!(again, Err(ProviderError::AlreadyExists { .. })), "an id is used once: {again:?}");
 
     let empty = SandboxSpec { files_of: Some(heir.id.clone()), ..new(4) };
     provider.create(&empty).await.expect("files of what is not there are no files");
-    assert!(!read(&empty, "sevt_read").await.contains("treasure"), "they went to another");
+    assert!(!read(&empty, "sevt_empty").await.contains("treasure"), "they went to another");
     assert_eq!(read(&last, "sevt_kept").await, "treasure");
     provider.delete(&last.id).await.expect("delete");
     provider.delete(&empty.id).await.expect("delete");
 
     let blank = SandboxSpec { id: "blank.2".into(), session: None, ..spec.clone() };
     provider.create(&blank).await.expect("create");
-    let write = request("sevt_write", "echo treasure >>kept");
     provider.hand(&blank.id).call(&write).await.expect("call");
     let heir = SandboxSpec { files_of: Some(blank.id.clone()), ..new(5) };
     provider.create(&heir).await.expect("one that was made blank may have been given to any session");
@@ -210,5 +212,5 @@ async fn until_running(hand: &dyn Hand, request: &CallRequest) {
 fn request(id: &str, command: &str) -> CallRequest {
     let call = call(id, command);
     let timeout = Duration::from_secs(90);
-    CallRequest { call: call.id, tool: call.name, input: call.input, thread: None, timeout }
+    CallRequest { call: call.id, tool: call.name, input: call.input, thread: None, again: false, timeout }
 }

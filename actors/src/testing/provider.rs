@@ -186,15 +186,17 @@ impl SandboxProvider for FakeProvider {
                 old.may_be_taken_over_by(spec)?;
             }
             let old = spec.files_of.as_ref().and_then(|old| world.sandboxes.remove(old));
+            let (files, mut calls) = old.map(|old| (old.files, old.calls)).unwrap_or_default();
+            calls.retain(|_, call| call.done.borrow().is_some());
             let sandbox = FakeSandbox {
-                files: old.map(|old| old.files).unwrap_or_default(),
+                files,
                 background: (0, 0.0),
                 owner: spec.owner.clone(),
                 session: spec.session.clone(),
                 created: Instant::now(),
                 frozen: false,
                 thawed: Arc::default(),
-                calls: BTreeMap::new(),
+                calls,
             };
             let described = sandbox.describe(&spec.id);
             world.sandboxes.insert(spec.id.clone(), sandbox);

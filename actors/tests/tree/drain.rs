@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use remuda_actors::event::{Event, IdleReason};
+use remuda_actors::ports::{OwnerId, SandboxProvider as _, SandboxSpec};
 use remuda_actors::session::end::Outcome;
 use remuda_actors::testing::{Brain, Stage, Strike, call};
 use remuda_actors::{Drained, OnDrain, StartError, Tree};
@@ -26,6 +27,20 @@ async fn a_drain_claims_nothing_more_and_lets_a_running_turn_finish() {
     assert!(matches!(world.control.stage("work_2"), Some(Stage::Queued { .. })), "the queue keeps it");
     assert_eq!(tree.ended().await, Ok(()));
     assert_eq!(world.provider.sandboxes(), []);
+}
+
+/// What a process was about to write down when it was killed is too young for the reaper, and stays for ever on a
+/// host that goes for good.
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_releases_leaves_no_orphan_however_young() {
+    let world = World::new();
+    let tree = world.tree().await;
+    for (id, owner) in [("orphan", world.settings.owner.clone()), ("strange", OwnerId::new("another"))] {
+        let spec = SandboxSpec { id: id.into(), owner, session: None, image: None, files_of: None };
+        world.provider.create(&spec).await.unwrap();
+    }
+    tree.drain(Duration::from_secs(30)).await;
+    assert_eq!(world.provider.sandboxes(), ["strange".into()]);
 }
 
 #[tokio::test(start_paused = true)]

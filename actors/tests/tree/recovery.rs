@@ -11,10 +11,11 @@ use remuda_actors::ports::{
     Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, Record, Session, StopMode,
     WorkItem,
 };
+use remuda_actors::notice::Notice;
 use remuda_actors::session::end::Outcome;
 use remuda_actors::testing::{Brain, FakeControl, Stage, Strike, call};
 
-use crate::stage::{ENVIRONMENT, World, call_started, ended};
+use crate::stage::{ENVIRONMENT, World, call_started, ended, next, settle};
 
 #[tokio::test(start_paused = true)]
 async fn a_tree_that_was_killed_is_continued_where_it_was_and_runs_nothing_twice() {
@@ -57,6 +58,32 @@ async fn a_lease_that_expired_in_between_is_given_up() {
     assert_eq!(ended(&mut notices).await.0, Outcome::Lost);
     assert_eq!(world.control.count("stop"), 0);
     assert_eq!(world.control.count("post"), 0);
+    world.assert_clean(&tree);
+}
+
+/// The whole process is stopped for longer than its lease, and what happened meanwhile comes before its timers.
+#[tokio::test(start_paused = true)]
+async fn a_tree_that_stood_still_until_its_lease_was_over_does_nothing_more_under_it() {
+    let world = World::new();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "echo one")]));
+    call_started(&mut notices, "a").await;
+    settle().await;
+    let posts = world.control.count("post");
+    world.control.steal("work_1");
+    world.control.emit("sesn_1", Event::Call(call("b", "echo two")));
+    tokio::time::advance(Duration::from_secs(130)).await;
+    let outcome = next(&mut notices, |notice| match notice {
+        Notice::CallStarted { call, .. } if call.as_str() == "b" => {
+            panic!("a call was given out without a lease")
+        }
+        Notice::Ended { outcome, .. } => Some(*outcome),
+        _ => None,
+    });
+    assert_eq!(outcome.await, Outcome::Lost);
+    assert_eq!(world.provider.runs().len(), 1, "a call was started without a lease");
+    assert_eq!((world.control.count("post"), world.control.count("stop")), (posts, 0));
     world.assert_clean(&tree);
 }
 

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use remuda_actors::ids::{EnvironmentId, SessionId, WorkId};
 
 use super::error::{REQUEST_ID, request_id};
-use super::server::DropConnection;
+use super::server::{DropConnection, Peer};
 use super::{ApiError, App};
 use crate::emulator::auth::{Identity, Presented};
 use crate::emulator::faults::{FaultAction, RawAnswer};
@@ -44,6 +44,7 @@ pub(super) async fn observe(
     let number = app.log.is_on().then(|| {
         app.log.arrived(Record {
             number: 0,
+            peer: parts.extensions.get().map(|Peer(address)| *address),
             operation,
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),

@@ -4,6 +4,7 @@
 //! must be able to close one without an answer.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -34,6 +35,10 @@ impl DropConnection {
     }
 }
 
+/// Where the connection of a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
 /// A connection was closed on purpose.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was closed by a fault rule")]
@@ -44,7 +49,7 @@ pub(in crate::emulator) async fn serve(listener: TcpListener, app: App) {
     let router = routes::router(&app);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => app.spawn(connection(stream, router.clone())),
+            Ok((stream, peer)) => app.spawn(connection(stream, Peer(peer), router.clone())),
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -53,12 +58,13 @@ pub(in crate::emulator) async fn serve(listener: TcpListener, app: App) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router) {
+async fn connection(stream: TcpStream, peer: Peer, router: Router) {
     // A frame or an answer is one small write; waiting for more would only delay it.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "could not turn off Nagle's algorithm");
     }
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let mut router = router.clone();
         async move {
             let response: Result<Response, Infallible> = router.call(request.map(Body::new)).await;

@@ -39,11 +39,12 @@ mod tests {
             tool: tool.to_owned(),
             input,
             thread: thread.map(Into::into),
+            again: false,
             timeout_ms: None,
         };
         let input = serde_json::json!({"command": "true"});
         let one = digest(&request("bash", None, input.clone()));
-        let later = CallRequest { timeout_ms: Some(5), ..request("bash", None, input.clone()) };
+        let later = CallRequest { again: true, timeout_ms: Some(5), ..request("bash", None, input.clone()) };
         assert_eq!(one, digest(&later));
         assert_ne!(one, digest(&request("bash", Some("t"), input.clone())));
         assert_ne!(one, digest(&request("read", None, input)));

@@ -214,6 +214,13 @@ impl Index {
         }
     }
 
+    /// A call is about to run once more.
+    pub(super) fn unsettle(&mut self, id: &CallId) {
+        if self.calls.contains_key(id) {
+            self.settled.retain(|settled| settled != id);
+        }
+    }
+
     pub(super) fn insert(&mut self, id: &CallId, call: Call) {
         self.result_bytes += call.result.on_disk();
         self.unwritten_bytes += call.result.in_memory();

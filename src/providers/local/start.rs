@@ -142,7 +142,7 @@ impl LocalProvider {
         if files == Files::New {
             fs::create_dir(here.files())?;
             let_pass(&here.files())?;
-            own.extend([here.workspace(), here.memory(), here.tmp()]);
+            own.extend([here.workspace(), here.memory(), here.tmp(), here.calls()]);
         }
         for own in own {
             fs::DirBuilder::new().mode(0o700).create(&own)?;

@@ -16,8 +16,8 @@
 //!   dead by then and stays so, since its lock is held; and no third one gets the id, since there is always a
 //!   folder that has it.
 //!
-//! # Not here
-//! The hand's journal stays behind: the calls of the old one are reported by whoever made them.
+//! The hand's journal is one of the files: a session that comes back under another work item may find its sandbox
+//! dead, and ask the new one for calls that the old one has made. They are answered from there.
 
 use std::fs::{self, File};
 use std::io;

@@ -232,6 +232,25 @@ fn row_27_a_lost_lease_kills_what_runs_posts_nothing_and_stops_nothing() {
 }
 
 #[test]
+fn an_idle_session_is_looked_at_once_more_before_it_ends() {
+    let ended = || event::Event::Idle { reason: event::IdleReason::TurnEnded };
+    // The stream seemed to be well, and had held a new turn back.
+    let mut bench = Bench::active();
+    bench.live(ended());
+    assert_eq!(bench.step(Event::IdleDue { number: 1 }), ["attach 2"]);
+    let events = vec![ended(), event::Event::Running, event::Event::Call(call("a", "true"))];
+    assert_eq!(bench.step(Event::History { number: 2, events }), ["run a"]);
+    // Nothing can be learnt for now: it goes on, and the clock runs anew when its history is known.
+    let mut bench = Bench::active();
+    bench.live(ended());
+    bench.step(Event::IdleDue { number: 1 });
+    let failed = Event::StreamFailed { number: 2, fault: fault(FaultClass::Transient) };
+    assert_eq!(bench.step(failed), ["attach 3 after 1"]);
+    assert_eq!(bench.step(Event::StreamDue { number: 3 }), ["attach 3"]);
+    assert_eq!(bench.step(Event::History { number: 3, events: vec![ended()] }), ["idle 2"]);
+}
+
+#[test]
 fn a_lease_that_is_lost_while_a_session_ends_is_not_stopped_either() {
     let mut bench = Bench::active();
     bench.run("a");
@@ -247,7 +266,9 @@ fn row_24_every_other_end_stops_the_item() {
     let ended = event::Event::Idle { reason: event::IdleReason::TurnEnded };
     assert_eq!(bench.live(ended), ["idle 1"]);
     assert!(bench.step(Event::IdleDue { number: 7 }).is_empty(), "an old clock does not count");
-    assert_eq!(bench.step(Event::IdleDue { number: 1 }), ["detach", "park"]);
+    assert_eq!(bench.step(Event::IdleDue { number: 1 }), ["attach 2"]);
+    let events = vec![event::Event::Idle { reason: event::IdleReason::TurnEnded }];
+    assert_eq!(bench.step(Event::History { number: 2, events }), ["idle 2", "detach", "park"]);
     assert_eq!(bench.step(Event::SandboxGone), ["stop"]);
     assert_eq!(bench.stopped(), ["done Finished"]);
     // A heartbeat that is refused for good.
