@@ -173,9 +173,39 @@ impl FakeControl {
         self.world().sessions.get(&session.into()).map(|fake| fake.awaited.clone()).unwrap_or_default()
     }
 
+    /// The calls of a session that wait for somebody's decision.
+    pub fn asking(&self, session: &str) -> Vec<CallId> {
+        let world = self.world();
+        let Some(fake) = world.sessions.get(&session.into()) else { return Vec::new() };
+        let is_awaited = |call: &CallId| fake.awaited.contains(call);
+        let decided: Vec<_> = fake
+            .log
+            .iter()
+            .filter_map(|event| match event {
+                Event::Confirmed { call, .. } => Some(call),
+                _ => None,
+            })
+            .collect();
+        let asking = fake.log.iter().filter_map(|event| match event {
+            Event::Call(call) if call.permission == Permission::Ask && is_awaited(&call.id) => Some(&call.id),
+            _ => None,
+        });
+        asking.filter(|call| !decided.contains(call)).cloned().collect()
+    }
+
     /// Whether there is an item for a session that has not ended.
     pub fn is_served(&self, session: &str) -> bool {
         self.world().serves(&session.into())
+    }
+
+    /// The item of a session, and where it stands.
+    pub fn work_of(&self, session: &str) -> Option<(WorkId, Stage)> {
+        let mut world = self.world();
+        world.lapse(Instant::now());
+        let mut items = world.items.iter();
+        let (work, item) =
+            items.find(|(_, item)| matches!(&item.target, Target::Session(of) if of.as_str() == session))?;
+        Some((work.clone(), item.stage.clone()))
     }
 
     /// Every item, and where it stands.

@@ -123,6 +123,16 @@ impl FakeProvider {
         running.map(|(id, _)| id.clone()).collect()
     }
 
+    /// How many calls were started.
+    pub fn starts(&self) -> usize {
+        lock(&self.world).runs.len()
+    }
+
+    /// Whose a sandbox is, if it is there.
+    pub fn owner(&self, sandbox: &SandboxId) -> Option<OwnerId> {
+        lock(&self.world).sandboxes.get(sandbox).map(|sandbox| sandbox.owner.clone())
+    }
+
     /// Every sandbox, whosever it is.
     pub fn all(&self) -> Vec<Sandbox> {
         lock(&self.world).sandboxes.iter().map(|(id, sandbox)| sandbox.describe(id)).collect()
@@ -408,11 +418,7 @@ fn command(input: &Input) -> String {
 }
 
 /// Runs a command to its end.
-async fn run(
-    command: &str,
-    limit: Duration,
-    mut cancelled: watch::Receiver<Option<String>>,
-) -> CallReply {
+async fn run(command: &str, limit: Duration, mut cancelled: watch::Receiver<Option<String>>) -> CallReply {
     let begun = Instant::now();
     let (takes, command) = match command.strip_prefix("sleep ") {
         Some(rest) => {
