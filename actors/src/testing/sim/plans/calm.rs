@@ -2,7 +2,7 @@
 
 use crate::testing::sim::{Plan, Setup};
 
-/// Nothing goes wrong.
+/// Nothing goes wrong: every session is served to its end, and every call answered with what it came to.
 pub(super) struct Calm;
 
 impl Plan for Calm {
@@ -11,7 +11,7 @@ impl Plan for Calm {
     }
 
     fn predicts(&self) -> &str {
-        "Nothing goes wrong: every session is served to its end, and every call answered with what it came to."
+        "every session is served to its end, and every call answered with what it came to"
     }
 
     fn prepare(&self, setup: &mut Setup) {
