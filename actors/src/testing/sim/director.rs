@@ -36,6 +36,7 @@ pub(super) struct Director {
     /// Sessions some of whose calls nobody has to answer.
     excused: BTreeSet<String>,
     made: u64,
+    is_calm: bool,
 }
 
 impl Director {
@@ -51,7 +52,7 @@ impl Director {
         let mut acts = world.plan.acts(setup, world.faults_for, &mut world.dice("acts"));
         acts.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         let (sessions, excused) = (BTreeSet::new(), BTreeSet::new());
-        Self { world, deeds, processes, errands, acts, sessions, excused, made: 0 }
+        Self { world, deeds, processes, errands, acts, sessions, excused, made: 0, is_calm: false }
     }
 
     /// Runs it, until its end or until something is broken.
@@ -75,6 +76,7 @@ impl Director {
                 Some(Deed::Died { host, life }) => self.processes[host].died(life),
                 None => {}
             }
+            self.replace_the_blind();
             let now = Instant::now();
             for index in 0..self.processes.len() {
                 let due = self.processes[index].due;
@@ -107,6 +109,20 @@ impl Director {
             }
             if now >= end {
                 return self.judge();
+            }
+        }
+    }
+
+    /// When things go well again, people start processes anew that could not write their journals: what they could
+    /// not write down is cleared up at a start.
+    fn replace_the_blind(&mut self) {
+        if self.is_calm || self.world.is_rough() {
+            return;
+        }
+        self.is_calm = true;
+        if self.world.watch(|watch, _| watch.is_unwritten()) {
+            for process in &mut self.processes {
+                process.kill(Duration::ZERO);
             }
         }
     }

@@ -7,6 +7,9 @@ use super::plan::Setup;
 use crate::event::{Call, CallKind, Input, Permission};
 use crate::testing::Brain;
 
+/// What is wrong with the arguments of calls that are no good.
+pub(super) const MALFORMED: &str = "injected: not an object";
+
 /// Something that users do.
 #[derive(Clone, Debug)]
 pub(super) struct Errand {
@@ -82,11 +85,7 @@ fn call(dice: &mut Dice, session: &str, calls: &mut u32, malformed: bool) -> Cal
     Call {
         kind: CallKind::Toolset,
         name: if dice.chance(250) { "read".into() } else { "bash".into() },
-        input: if malformed {
-            Input::Malformed("injected: not an object".into())
-        } else {
-            call.input.clone()
-        },
+        input: if malformed { Input::Malformed(MALFORMED.into()) } else { call.input.clone() },
         permission: if asks { Permission::Ask } else { Permission::Allow },
         ..call
     }

@@ -19,13 +19,16 @@ impl Journal for Memory {
         let about = About { operation: Operation::Append, subject: work.as_str(), call: None };
         let appended = life.ask(about, Failure::journal, || {
             let (journal, work, record) = (Arc::clone(&life.host.journal), work.clone(), record.clone());
-            async move { journal.append(&work, record).await }
+            let (world, host) = (Arc::clone(&life.world), life.host.index);
+            async move {
+                journal.append(&work, record.clone()).await?;
+                if let Record::CallFinished { call, result } = &record {
+                    world.watch(|watch, _| watch.written(host, call, result));
+                }
+                Ok(())
+            }
         });
-        appended.await?;
-        if let Record::CallFinished { call, result } = &record {
-            life.world.watch(|watch, _| watch.written(life.host.index, call, result));
-        }
-        Ok(())
+        appended.await
     }
 
     async fn shelve(&self, shelved: &Shelved) -> Result<(), JournalError> {

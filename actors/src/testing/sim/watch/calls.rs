@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Watch;
+use super::{Watch, session_of};
 use crate::ids::{CallId, SandboxId};
 use crate::ports::{Answer, CallRequest, ControlError};
 use crate::testing::sim::invariant::Invariant;
+use crate::testing::sim::traffic::MALFORMED;
 use crate::testing::sim::world::Findings;
 use crate::tool::ToolResult;
 
@@ -15,8 +16,8 @@ type Process = (usize, u32);
 
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    /// Where each call was started, on each host.
-    ran: BTreeMap<(usize, CallId), Vec<SandboxId>>,
+    /// Where each call was started, on each host and in which of its tenures.
+    ran: BTreeMap<(usize, CallId), Vec<(SandboxId, u64)>>,
     /// What a process was told by a hand.
     heard: BTreeMap<(Process, CallId), Arc<ToolResult>>,
     /// What a host's journal knows.
@@ -46,13 +47,15 @@ impl Watch {
         findings: &mut Findings,
     ) {
         let call = &request.call;
+        let tenure = self.tenure(host, session_of(call));
         let places = self.calls.ran.entry((host, call.clone())).or_default();
-        if places.contains(sandbox) {
-            findings.broken(Invariant::Once, format!("{call} was started twice in {sandbox}"));
-        } else if !places.is_empty() && !self.rerun.contains(&*request.tool) {
-            findings.broken(Invariant::Once, format!("{call} was started in {places:?} and in {sandbox}"));
+        let before = places
+            .iter()
+            .find(|(place, of)| place == sandbox || (*of == tenure && !self.rerun.contains(&*request.tool)));
+        if let Some((place, _)) = before {
+            findings.broken(Invariant::Once, format!("{call} was started in {place}, and now in {sandbox}"));
         }
-        places.push(sandbox.clone());
+        places.push((sandbox.clone(), tenure));
     }
 
     /// A process has a hand's answer.
@@ -93,6 +96,7 @@ impl Watch {
                 findings.broken(Invariant::Faithful, what);
             }
             Some(_) => {}
+            None if result.is_error && text.ends_with(MALFORMED) => {}
             None if result.is_error && OUR_OWN.iter().any(|own| text.starts_with(own)) => {
                 if self.keeps_answers {
                     let what = format!("{call} is answered with {text:?}, and nothing has cost its answer");

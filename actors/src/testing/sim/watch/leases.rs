@@ -25,6 +25,7 @@ pub(super) struct Leases {
     robbed: BTreeSet<WorkId>,
     /// When somebody last wrote to a session.
     said: BTreeMap<String, Instant>,
+    tenures: u64,
 }
 
 #[derive(Debug)]
@@ -34,6 +35,8 @@ struct Known {
     until: Instant,
     /// Whether it was told that it is.
     lost: bool,
+    /// Which time without a gap it is that the host holds it.
+    tenure: u64,
 }
 
 impl Leases {
@@ -42,6 +45,18 @@ impl Leases {
         let of_host = self.known.range((host, WorkId::from(""))..(host + 1, WorkId::from("")));
         let is_of = move |known: &Known| known.session.as_ref().is_some_and(|of| of.as_str() == session);
         of_host.filter(move |(_, known)| is_of(known)).map(|((_, work), _)| work)
+    }
+
+    fn keep(&mut self, host: usize, item: &WorkItem, until: Instant) {
+        let tenure = match self.known.get(&(host, item.id.clone())) {
+            Some(known) if !known.lost && known.until >= Instant::now() => known.tenure,
+            _ => {
+                self.tenures += 1;
+                self.tenures
+            }
+        };
+        let known = Known { session: item.session().cloned(), until, lost: false, tenure };
+        self.known.insert((host, item.id.clone()), known);
     }
 
     fn may_act(&self, host: usize, work: &WorkId) -> Result<(), &'static str> {
@@ -57,8 +72,7 @@ impl Leases {
 impl Watch {
     /// A host has heard that its acknowledgement was accepted.
     pub(in crate::testing::sim) fn acked(&mut self, host: usize, item: &WorkItem, until: Instant) {
-        let known = Known { session: item.session().cloned(), until, lost: false };
-        self.leases.known.insert((host, item.id.clone()), known);
+        self.leases.keep(host, item, until);
     }
 
     /// The control plane accepted a beat.
@@ -68,8 +82,7 @@ impl Watch {
 
     /// A host has heard that its beat was accepted.
     pub(in crate::testing::sim) fn beaten(&mut self, host: usize, item: &WorkItem, until: Instant) {
-        let known = Known { session: item.session().cloned(), until, lost: false };
-        self.leases.known.insert((host, item.id.clone()), known);
+        self.leases.keep(host, item, until);
     }
 
     /// A host has heard that its lease has moved on. If it was its own beat that moved it, it may find that out.
@@ -136,6 +149,12 @@ impl Watch {
     /// Whether a host may act for a session.
     pub(super) fn holds(&self, host: usize, session: &str) -> bool {
         self.leases.of(host, session).any(|work| self.leases.may_act(host, work).is_ok())
+    }
+
+    /// Which time it is that a host holds a session.
+    pub(super) fn tenure(&self, host: usize, session: &str) -> u64 {
+        let known = |work: &WorkId| self.leases.known.get(&(host, work.clone())).map(|known| known.tenure);
+        self.leases.of(host, session).filter_map(known).max().unwrap_or_default()
     }
 
     /// A host gives a call to a hand.

@@ -47,6 +47,11 @@ impl Watch {
         self.sandboxes.sabotaged
     }
 
+    /// Whether something could not be written down; only the next process on that journal clears up after that.
+    pub(in crate::testing::sim) fn is_unwritten(&self) -> bool {
+        self.sandboxes.unwritten
+    }
+
     /// A session has to end, and with it what runs in its sandbox.
     pub(in crate::testing::sim) fn ending(&mut self, session: &str) {
         self.sandboxes.ending.insert(session.to_owned());
