@@ -19,6 +19,7 @@ use ractor::ActorCell;
 use tokio::time::Instant;
 
 use crate::admission::Slot;
+use crate::fault::{Fault, FaultClass};
 use crate::ids::{CallId, SandboxId, WorkId};
 use crate::ports::{HeartbeatToken, Record, Replayed, WorkItem};
 use crate::session::end::End;
@@ -185,6 +186,19 @@ impl Entry {
     /// Whether the lease may still be ours at `now`.
     pub(crate) fn holds_lease(&self, now: Instant) -> bool {
         self.memory().lease.as_ref().is_some_and(|lease| lease.expires > now)
+    }
+
+    /// Whether something may be done for the item at `now`.
+    ///
+    /// The timer that ends the session when its lease is over is not enough: a process that was suspended wakes
+    /// up with that timer and everything else due at once, in any order.
+    ///
+    /// # Errors
+    /// A passing fault if the lease has run out: the session is about to be told.
+    pub(crate) fn fence(&self, now: Instant) -> Result<(), Fault> {
+        let is_over = self.memory().lease.as_ref().is_some_and(|lease| lease.expires <= now);
+        let message = "the lease is over, and the item may be another's";
+        if is_over { Err(Fault::new(FaultClass::Transient, message)) } else { Ok(()) }
     }
 
     /// The current instance of the sandbox, if there is or may be one.

@@ -212,6 +212,7 @@ pub(super) async fn call(
         about.entry.close_call(&request.call);
         return Err(Fault { class: FaultClass::Permanent, ..fault });
     }
+    about.entry.fence(Instant::now())?;
     let within = request.timeout + about.context.settings.deadlines.hand;
     hand(within, hand_of.call(request)).await.map_err(|error| error.fault())
 }

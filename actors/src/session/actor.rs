@@ -359,6 +359,10 @@ impl SessionActor {
             }
             E::Stop => {
                 let (context, entry, to) = self.parts(me);
+                if entry.fence(Instant::now()).is_err() {
+                    let _ = me.cast(SessionMsg::Event(Event::Lease(L::Expired { number: 0 })));
+                    return;
+                }
                 state.tasks.start(Slot::Stop, me, async move {
                     let within = context.settings.deadlines.control;
                     let request = context.ports.control.stop(&entry.item, StopMode::Force);
@@ -531,6 +535,10 @@ async fn attach(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionMs
 
 async fn post(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionMsg>, answer: Answer) {
     let (sent, within) = (Instant::now(), context.settings.deadlines.control);
+    if let Err(fault) = entry.fence(sent) {
+        let _ = to.cast(SessionMsg::Event(Event::PostFailed { call: answer.call, fault }));
+        return;
+    }
     let posted = control(within, context.ports.control.post(&entry.item, &answer)).await;
     let call = answer.call;
     match posted {
