@@ -37,8 +37,12 @@ impl About {
         sandbox.ok_or_else(|| Fault::new(FaultClass::Permanent, "no sandbox was ever intended"))
     }
 
+    /// Writes down that a sandbox is about to be used. What was not heard of counts as not written: to look the
+    /// sandbox up would find it, and nobody after us would know whose it is.
     async fn intend(&self, instance: u32, sandbox: SandboxId) -> Result<(), Fault> {
-        self.context.record(&self.entry.item.id, Record::SandboxIntended { instance, sandbox }).await
+        let intended =
+            self.context.record(&self.entry.item.id, Record::SandboxIntended { instance, sandbox });
+        intended.await.map_err(|fault| Fault { class: FaultClass::Transient, ..fault })
     }
 
     /// Whether a sandbox of that name is one that we may use.
