@@ -464,9 +464,8 @@ async fn acknowledge(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<Sess
                 context.note(&item.id, Record::Beat { token: None, ttl }).await;
                 lease::Event::Acked
             }
-            // An earlier process may have come so far and no further; the first beat tells, since nobody
-            // else's item takes one.
-            Err(ControlError::Conflict { .. }) if entry.is_restored() => lease::Event::Acked,
+            // An earlier process may have come so far and no further; the first beat tells.
+            Err(ControlError::Conflict { .. }) if entry.is_restored() => lease::Event::Presumed,
             Err(error) => lease::Event::AckFailed(error.fault()),
         },
     };
@@ -485,9 +484,10 @@ async fn beat(
     match control(within, context.ports.control.heartbeat(&entry.item, token.as_ref())).await {
         Ok(beat) => {
             // First, since the next beat takes this task's place as soon as this one is known.
-            context
-                .note(&entry.item.id, Record::Beat { token: Some(beat.token.clone()), ttl: beat.ttl })
-                .await;
+            if beat.extended {
+                let record = Record::Beat { token: Some(beat.token.clone()), ttl: beat.ttl };
+                context.note(&entry.item.id, record).await;
+            }
             let event = lease::Event::Beaten { number, beat, took: sent.elapsed() };
             let _ = to.cast(SessionMsg::Event(Event::Lease(event)));
         }

@@ -25,6 +25,11 @@
 //! TTL after its last beat, and [`Event::Expired`] comes before that. In that one case, and only when the
 //! refusal names the token and says that the lease is active, we take the token up and go on.
 //!
+//! # An item that ends
+//! The server compares no token once an item is to end, or has ended: such an item takes a beat from anyone. A
+//! beat that is accepted and extends nothing says therefore nothing about whose the lease is, and does not
+//! prolong it.
+//!
 //! # Not here
 //! Delays and jitter ([`backoff`](crate::backoff)); what the session does about an [`Effect::Ended`].
 
@@ -113,6 +118,9 @@ pub struct Chain {
 /// Whether the server wants the item to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// No beat was accepted yet, and the acknowledgement was refused: that may have been because an earlier
+    /// process had made it, or because the item is another's.
+    Presumed,
     /// No beat was accepted yet.
     Unconfirmed,
     /// The lease is ours.
@@ -126,6 +134,8 @@ pub enum Standing {
 pub enum Event {
     /// The acknowledgement was accepted.
     Acked,
+    /// It was refused, perhaps because an earlier process had made it; the first beat will tell.
+    Presumed,
     /// It was not.
     AckFailed(Fault),
     /// The wait before acknowledgement `attempt + 1` is over.
@@ -186,6 +196,7 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Acked => "acked",
+            Self::Presumed => "presumed",
             Self::AckFailed(_) => "ack_failed",
             Self::AckRetryDue { .. } => "ack_retry_due",
             Self::Beaten { .. } => "beaten",
@@ -345,7 +356,8 @@ impl Lease {
         use {Event as E, Lease as S};
         let illegal = IllegalEvent { machine: "lease", state: self.name(), event: event.name() };
         let next = match (&*self, event) {
-            (S::Acking { .. }, E::Acked) => acknowledged(policy, effects),
+            (S::Acking { .. }, E::Acked) => acknowledged(Standing::Unconfirmed, policy, effects),
+            (S::Acking { .. }, E::Presumed) => acknowledged(Standing::Presumed, policy, effects),
             (S::Acking { attempt }, E::AckFailed(fault)) => ack_failed(*attempt, fault, policy, effects),
             (S::AckBackoff { attempt: waiting }, E::AckRetryDue { attempt }) if *waiting == attempt => {
                 effects.push(Effect::Ack);
@@ -402,10 +414,15 @@ impl Lease {
                 | E::Expired { .. }
                 | E::StopRetryDue { .. },
             )
-            | (S::Stopping { .. } | S::StopBackoff { .. } | S::Over, E::Acked | E::AckFailed(_))
+            | (
+                S::Stopping { .. } | S::StopBackoff { .. } | S::Over,
+                E::Acked | E::Presumed | E::AckFailed(_),
+            )
             | (S::Stopping { .. } | S::StopBackoff { .. }, E::Release)
             | (S::Over, E::Stopped | E::StopFailed(_)) => return Ok(()),
-            (_, E::Acked | E::AckFailed(_) | E::Stopped | E::StopFailed(_)) => return Err(illegal),
+            (_, E::Acked | E::Presumed | E::AckFailed(_) | E::Stopped | E::StopFailed(_)) => {
+                return Err(illegal);
+            }
         };
         *self = next;
         Ok(())
@@ -427,8 +444,8 @@ impl Lease {
     }
 }
 
-fn acknowledged(policy: &Policy, effects: &mut Vec<Effect>) -> Lease {
-    let (ttl, standing) = (policy.initial_ttl, Standing::Unconfirmed);
+fn acknowledged(standing: Standing, policy: &Policy, effects: &mut Vec<Effect>) -> Lease {
+    let ttl = policy.initial_ttl;
     effects.push(Effect::Keep { token: None, ttl, ago: Duration::ZERO });
     effects.push(Effect::ArmExpiry { number: 0, after: ttl });
     let lease = Lease::Resting(Chain { token: None, failures: 0, number: 0, ttl, standing }).beat(effects);
@@ -449,8 +466,8 @@ fn ack_failed(attempt: u32, fault: Fault, policy: &Policy, effects: &mut Vec<Eff
 
 fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effect>) -> Lease {
     let ttl = if beat.ttl.is_zero() { chain.ttl } else { beat.ttl };
-    effects.push(Effect::Keep { token: Some(beat.token.clone()), ttl, ago: took });
     if beat.extended {
+        effects.push(Effect::Keep { token: Some(beat.token.clone()), ttl, ago: took });
         effects.push(Effect::ArmExpiry { number: chain.number, after: ttl.saturating_sub(took) });
     }
     let number = chain.number + 1;
@@ -459,11 +476,13 @@ fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effec
     let wanted = beat.extended && beat.state == ItemState::Live;
     let standing = match (chain.standing, wanted) {
         (Standing::Ending, _) => Standing::Ending,
+        // An item that is ending takes a beat from anyone, so this one proves nothing.
+        (Standing::Presumed, false) => return lost(Loss::Taken, effects),
         (Standing::Unconfirmed | Standing::Held, false) => {
             effects.push(Effect::Ended(Ending::StopAsked));
             Standing::Ending
         }
-        (Standing::Unconfirmed, true) => {
+        (Standing::Presumed | Standing::Unconfirmed, true) => {
             effects.push(Effect::Held);
             Standing::Held
         }
