@@ -51,9 +51,13 @@ impl Journal for FakeJournal {
             if let Record::SandboxIntended { sandbox, .. } = &record {
                 self.shelf.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
             }
+            let is_claim = |(_, of, record): &(_, WorkId, Record)| {
+                of == work && matches!(record, Record::Claimed { .. })
+            };
             if matches!(record, Record::Ended) {
                 records.retain(|(_, of, _)| of != work);
-            } else {
+            } else if matches!(record, Record::Claimed { .. }) || records.iter().any(is_claim) {
+                // What comes late, about work that is not claimed any more, tells nothing.
                 records.push((Instant::now(), work.clone(), record));
             }
             Ok(())
