@@ -194,9 +194,12 @@ impl Entry {
     /// up with that timer and everything else due at once, in any order.
     ///
     /// # Errors
-    /// A passing fault if the lease has run out: the session is about to be told.
+    /// A passing fault if the lease has run out, of which the session is about to be told, or was lost while
+    /// something was being written down.
     pub(crate) fn fence(&self, now: Instant) -> Result<(), Fault> {
-        let is_over = self.memory().lease.as_ref().is_some_and(|lease| lease.expires <= now);
+        let memory = self.memory();
+        let is_over = memory.lease.as_ref().is_some_and(|lease| lease.expires <= now)
+            || memory.end.as_ref().is_some_and(End::is_loss);
         let message = "the lease is over, and the item may be another's";
         if is_over { Err(Fault::new(FaultClass::Transient, message)) } else { Ok(()) }
     }
