@@ -485,7 +485,9 @@ async fn beat(
         Ok(beat) => {
             // First, since the next beat takes this task's place as soon as this one is known.
             if beat.extended {
-                let record = Record::Beat { token: Some(beat.token.clone()), ttl: beat.ttl };
+                // The lease runs from when the beat was sent, whenever its answer came.
+                let ttl = beat.ttl.saturating_sub(sent.elapsed());
+                let record = Record::Beat { token: Some(beat.token.clone()), ttl };
                 context.note(&entry.item.id, record).await;
             }
             let event = lease::Event::Beaten { number, beat, took: sent.elapsed() };
