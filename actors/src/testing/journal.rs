@@ -35,16 +35,14 @@ impl FakeJournal {
         shelf.values().map(|(_, shelved)| shelved.clone()).collect()
     }
 
-    /// Everything appended so far.
-    pub fn records(&self) -> Vec<(WorkId, Record)> {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.iter().map(|(_, work, record)| (work.clone(), record.clone())).collect()
-    }
-}
-
-#[async_trait]
-impl Journal for FakeJournal {
-    async fn append(&self, work: &WorkId, record: Record) -> Result<(), JournalError> {
+    /// Appends a record that was made at `at`, and is as old as that when it is replayed.
+    ///
+    /// # Errors
+    /// Those that were asked for.
+    ///
+    /// # Cancel safety
+    /// As [`Journal::append`].
+    pub async fn append_as_of(&self, at: Instant, work: &WorkId, record: Record) -> Result<(), JournalError> {
         let append = async {
             sleep(LATENCY).await;
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,11 +56,24 @@ impl Journal for FakeJournal {
                 records.retain(|(_, of, _)| of != work);
             } else if matches!(record, Record::Claimed { .. }) || records.iter().any(is_claim) {
                 // What comes late, about work that is not claimed any more, tells nothing.
-                records.push((Instant::now(), work.clone(), record));
+                records.push((at, work.clone(), record));
             }
             Ok(())
         };
         self.faults.around("append", append).await
+    }
+
+    /// Everything appended so far.
+    pub fn records(&self) -> Vec<(WorkId, Record)> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.iter().map(|(_, work, record)| (work.clone(), record.clone())).collect()
+    }
+}
+
+#[async_trait]
+impl Journal for FakeJournal {
+    async fn append(&self, work: &WorkId, record: Record) -> Result<(), JournalError> {
+        self.append_as_of(Instant::now(), work, record).await
     }
 
     async fn shelve(&self, shelved: &Shelved) -> Result<(), JournalError> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::ids::{SandboxId, WorkId};
 use crate::ports::{Journal, JournalError, Record, Replay, Shelved};
@@ -15,13 +16,13 @@ pub(super) struct Memory(pub(super) Arc<Life>);
 #[async_trait]
 impl Journal for Memory {
     async fn append(&self, work: &WorkId, record: Record) -> Result<(), JournalError> {
-        let life = &self.0;
+        let (life, at) = (&self.0, Instant::now());
         let about = About { operation: Operation::Append, subject: work.as_str(), call: None };
         let appended = life.ask(about, Failure::journal, || {
             let (journal, work, record) = (Arc::clone(&life.host.journal), work.clone(), record.clone());
             let (world, host) = (Arc::clone(&life.world), life.host.index);
             async move {
-                journal.append(&work, record.clone()).await?;
+                journal.append_as_of(at, &work, record.clone()).await?;
                 if let Record::CallFinished { call, result } = &record {
                     world.watch(|watch, _| watch.written(host, call, result));
                 }

@@ -18,10 +18,10 @@ type Process = (usize, u32);
 pub(super) struct Calls {
     /// Where each call was started, on each host and in which of its tenures.
     ran: BTreeMap<(usize, CallId), Vec<(SandboxId, u64)>>,
-    /// What a process was told by a hand.
-    heard: BTreeMap<(Process, CallId), Arc<ToolResult>>,
-    /// What a host's journal knows.
-    written: BTreeMap<(usize, CallId), Arc<ToolResult>>,
+    /// What a process was told by a hand, and in which tenure.
+    heard: BTreeMap<(Process, CallId), (u64, Arc<ToolResult>)>,
+    /// What a host's journal knows, and since which tenure.
+    written: BTreeMap<(usize, CallId), (u64, Arc<ToolResult>)>,
     /// Posts that a process knows to have been accepted.
     posted: BTreeSet<(Process, CallId)>,
     /// Posts that were refused for good: something may be said in their place.
@@ -49,9 +49,8 @@ impl Watch {
         let call = &request.call;
         let tenure = self.tenure(host, session_of(call));
         let places = self.calls.ran.entry((host, call.clone())).or_default();
-        let before = places
-            .iter()
-            .find(|(place, of)| place == sandbox || (*of == tenure && !self.rerun.contains(&*request.tool)));
+        // A hand starts nothing twice, so a second start is in another sandbox, whatever its name.
+        let before = places.iter().find(|(_, of)| *of == tenure && !self.rerun.contains(&*request.tool));
         if let Some((place, _)) = before {
             findings.broken(Invariant::Once, format!("{call} was started in {place}, and now in {sandbox}"));
         }
@@ -65,12 +64,14 @@ impl Watch {
         call: &CallId,
         result: &Arc<ToolResult>,
     ) {
-        self.calls.heard.insert((process, call.clone()), Arc::clone(result));
+        let tenure = self.tenure(process.0, session_of(call));
+        self.calls.heard.insert((process, call.clone()), (tenure, Arc::clone(result)));
     }
 
     /// A journal has an answer.
     pub(in crate::testing::sim) fn written(&mut self, host: usize, call: &CallId, result: &Arc<ToolResult>) {
-        self.calls.written.insert((host, call.clone()), Arc::clone(result));
+        let tenure = self.tenure(host, session_of(call));
+        self.calls.written.insert((host, call.clone()), (tenure, Arc::clone(result)));
     }
 
     /// A process posts an answer.
@@ -89,7 +90,12 @@ impl Watch {
         if stands_in && self.calls.refused.contains(call) {
             return;
         }
-        let known = self.calls.heard.get(&key).or_else(|| self.calls.written.get(&(process.0, call.clone())));
+        let (host, _) = process;
+        let tenure = self.tenure(host, session_of(call));
+        let known = self.calls.heard.get(&key).or_else(|| self.calls.written.get(&(host, call.clone())));
+        let (then, known) = known.map(|(then, known)| (*then, known)).unzip();
+        // What a call came to in an earlier tenure may be forgotten by now, but need not.
+        let known = known.filter(|known| then == Some(tenure) || *known == result);
         match known {
             Some(known) if *known != *result => {
                 let what = format!("{call} is answered with {text:?}, and came to {:?}", known.text());
