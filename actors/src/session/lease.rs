@@ -23,7 +23,8 @@
 //! When a beat's answer was lost, the server may hold a token we never saw, and the next beat fails its
 //! precondition although nobody took the lease from us: nobody can have, because a lease lapses only a full
 //! TTL after its last beat, and [`Event::Expired`] comes before that. In that one case, and only when the
-//! refusal names the token and says that the lease is active, we take the token up and go on.
+//! refusal names the token and says that the lease is active, we take the token up and go on. A lease that is
+//! only presumed was perhaps never ours, so its refusal is believed.
 //!
 //! # An item that ends
 //! The server compares no token once an item is to end, or has ended: such an item takes a beat from anyone. A
@@ -384,6 +385,10 @@ impl Lease {
                 S::Stopping { .. } | S::StopBackoff { .. },
                 E::Expired { .. } | E::PreconditionFailed { .. },
             ) => over(effects),
+            // It may be another's, and if it is ours it lapses.
+            (S::Beating(chain) | S::Resting(chain), E::Release) if chain.standing == Standing::Presumed => {
+                over(effects)
+            }
             (S::Acking { .. } | S::AckBackoff { .. } | S::Beating(_) | S::Resting(_), E::Release) => {
                 effects.push(Effect::Stop);
                 S::Stopping { attempt: 1 }
@@ -493,7 +498,8 @@ fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effec
 
 /// The chain to go on with after a failed precondition, if the server's token can only be our own.
 fn taken_up(chain: &Chain, current: Option<LeaseState>) -> Option<Chain> {
-    let current = current.filter(|current| current.active && chain.failures > 0)?;
+    let may_be_ours = chain.failures > 0 && chain.standing != Standing::Presumed;
+    let current = current.filter(|current| current.active && may_be_ours)?;
     let token = current.token.filter(|token| Some(token) != chain.token.as_ref())?;
     Some(Chain { token: Some(token), failures: 0, number: chain.number + 1, ..chain.clone() })
 }

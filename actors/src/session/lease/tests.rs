@@ -81,6 +81,19 @@ fn an_ending_item_that_is_only_presumed_ours_is_not_stopped() {
 }
 
 #[test]
+fn a_lease_that_is_only_presumed_is_neither_taken_up_nor_stopped() {
+    let mut lease = Lease::claim(&mut Vec::new());
+    step(&mut lease, Event::Presumed);
+    step(&mut lease, Event::BeatFailed { number: 0, fault: fault(FaultClass::Throttled) });
+    let mut refused = lease.clone();
+    step(&mut refused, Event::BeatDue { number: 1 });
+    let current = Some(LeaseState { token: Some(token("another's")), active: true });
+    let effects = step(&mut refused, Event::PreconditionFailed { number: 1, current });
+    assert_eq!(ended(&effects), Some(&Ending::Lost(Loss::Taken)));
+    assert_eq!(step(&mut lease, Event::Release), [Effect::Over]);
+}
+
+#[test]
 fn a_beat_that_extends_nothing_does_not_prolong_the_lease() {
     let mut lease = beating();
     let beat = Event::Beaten { number: 1, beat: beat("x", ItemState::Stopping, false), took: Duration::ZERO };
