@@ -22,7 +22,7 @@ pub(super) struct Life {
     pub(super) world: Arc<World>,
     pub(super) host: Arc<Host>,
     pub(super) number: u32,
-    dead: AtomicBool,
+    dead: Arc<AtomicBool>,
     asked: Mutex<BTreeMap<Operation, u64>>,
     /// For an item that is offered twice.
     pub(super) offered: Offered,
@@ -51,7 +51,7 @@ impl Life {
             world,
             host,
             number,
-            dead: AtomicBool::new(false),
+            dead: Arc::default(),
             asked: Mutex::default(),
             offered: Offered::default(),
         }
@@ -179,9 +179,14 @@ impl Life {
             }
             Fate::Late(time) => {
                 let effect = effect();
+                // What a process was writing dies with it; what it has sent does not.
+                let recalled = (about.operation.port() == Port::Journal).then(|| Arc::clone(&self.dead));
                 #[expect(clippy::disallowed_methods, reason = "it happens whoever waits for it")]
                 let late = tokio::spawn(async move {
                     sleep(time).await;
+                    if recalled.is_some_and(|dead| dead.load(Ordering::Relaxed)) {
+                        pending::<()>().await;
+                    }
                     effect.await
                 });
                 match late.await {
