@@ -173,6 +173,15 @@ impl Director {
                 self.processes[host].kill(down);
                 world.note(Weight::Step, Some(host), format_args!("is killed"));
             }
+            Act::Reboot { host, down } => {
+                self.processes[host].kill(down);
+                let provider = &self.processes[host].host.provider;
+                for sandbox in provider.all() {
+                    provider.lose(sandbox.id.as_str());
+                }
+                world.watch(|watch, _| watch.misled());
+                world.note(Weight::Step, Some(host), format_args!("goes down"));
+            }
             Act::Drain { host, grace, down } => self.processes[host].drain(&world, grace, down),
             Act::Partition { host, lasts, one_way } => world.part(host, lasts, one_way),
             Act::Steal(which) => {
@@ -229,6 +238,7 @@ impl Director {
                 if let Some((index, sandbox)) = self.sandbox(which) {
                     self.processes[index].host.provider.lose(sandbox.as_str());
                     world.watch(|watch, _| {
+                        watch.misled();
                         watch.suspect(index, super::Operation::Call, sandbox.as_str());
                     });
                     world.note(Weight::Step, Some(index), format_args!("{sandbox} vanishes"));

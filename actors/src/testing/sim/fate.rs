@@ -65,6 +65,13 @@ pub enum Act {
         /// How long it is down.
         down: Duration,
     },
+    /// A machine goes down with everything on it but its journal; its process is started again after this time.
+    Reboot {
+        /// The host.
+        host: usize,
+        /// How long it is down.
+        down: Duration,
+    },
     /// A process is told to end, and does with its sessions what its settings say.
     Drain {
         /// The host.

@@ -1,5 +1,6 @@
 //! What goes wrong, when, and what may come of it.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::{Act, Dice, Fate, Request};
@@ -56,7 +57,8 @@ pub struct Setup {
     pub strangers: usize,
     /// Whether trees are told at once that there is work. Default yes.
     pub hints: bool,
-    /// Whether every call must be answered with what its hand said: nothing here costs an answer. Default no.
+    /// Whether nothing here costs a lease or an answer: no item is given up, and every call is answered with what it
+    /// came to. Default no.
     pub keeps_answers: bool,
 }
 
@@ -67,7 +69,8 @@ impl Setup {
         settings.max_sessions = sessions.div_ceil(2).max(4);
         settings.session.max_idle = Some(secs(15));
         settings.session.max_silence = Some(secs(60));
-        settings.session.parallel_calls = 3;
+        settings.session.parallel_calls = 2;
+        settings.admission.max_starts = NonZeroUsize::MIN.saturating_add(1);
         settings.sandbox.standby_after = Some(secs(4));
         settings.herd.park_for = secs(90);
         settings.reaper.interval = secs(20);

@@ -17,8 +17,10 @@ use super::ports;
 use super::trace::Weight;
 use super::world::{Deed, Host, World};
 use crate::Tree;
+use crate::herd::shelf::Eviction;
 use crate::notice::Notice;
 use crate::ports::OwnerId;
+use crate::session::end::Outcome;
 use crate::testing::Sabotage;
 
 /// A host, and the process on it.
@@ -124,7 +126,15 @@ impl Process {
                 Ok(Notice::Illegal { what }) => {
                     world.watch(|_, findings| findings.broken(Invariant::Sound, &*what));
                 }
+                Ok(Notice::Evicted { sandbox, why: Eviction::Missing }) => {
+                    world.watch(|watch, findings| watch.misses(host, &sandbox, findings));
+                }
                 Ok(Notice::Ended { work, outcome, reason, .. }) => {
+                    let given_up = matches!(outcome, Outcome::Lost | Outcome::Failed);
+                    if world.setup.keeps_answers && given_up {
+                        let what = format!("host {host} gives {work} up though nothing took it: {reason}");
+                        world.watch(|_, findings| findings.broken(Invariant::Ends, what));
+                    }
                     let said = format_args!("{work} has ended: {outcome:?}, {reason}");
                     world.note(Weight::Step, Some(host), said);
                 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::testing::sim::{Dice, Failure, Fate, Operation, Plan, Port, Request, Setup};
 
-/// Storms of 5xx for as long as most of a lease. Requests are repeated with growing pauses; no lease is lost, since
-/// each storm is shorter than one, and so no answer either.
+/// Storms of 5xx. Requests are repeated with growing pauses of up to 10 s; a storm that begins just before a beat is
+/// over well before the lease is, so none is lost, and no answer either.
 pub(super) struct Storm;
 
 impl Plan for Storm {
@@ -14,7 +14,7 @@ impl Plan for Storm {
     }
 
     fn predicts(&self) -> &str {
-        "5xx for up to 15 s at a time: everything is repeated, no lease is lost and no answer"
+        "5xx for 8 s at a time: everything is repeated, no lease is lost and no answer"
     }
 
     fn prepare(&self, setup: &mut Setup) {
@@ -24,7 +24,7 @@ impl Plan for Storm {
     }
 
     fn fate(&self, request: &Request<'_>, dice: &mut Dice) -> Fate {
-        let is_storm = request.at.as_secs() % 60 < 15 && request.operation.port() == Port::Control;
+        let is_storm = request.at.as_secs() % 60 < 8 && request.operation.port() == Port::Control;
         // A few get through; what comes live is on its way already.
         if !is_storm || request.operation == Operation::Event || dice.chance(100) {
             return Fate::Fine;

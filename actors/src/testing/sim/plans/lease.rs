@@ -89,8 +89,21 @@ impl Plan for Stops {
         "items are asked to end at every step: running calls are cut and told so, and the items end"
     }
 
-    fn fate(&self, _: &Request<'_>, dice: &mut Dice) -> Fate {
-        if dice.chance(10) { Fate::Meanwhile(Act::AskStop(dice.below(1000))) } else { Fate::Fine }
+    fn prepare(&self, setup: &mut Setup) {
+        // What is left behind on the way stays: nobody tidies up.
+        setup.settings.reaper.interval = Duration::from_secs(3600);
+        setup.settings.herd.warm = 0;
+    }
+
+    fn fate(&self, request: &Request<'_>, dice: &mut Dice) -> Fate {
+        if dice.chance(10) {
+            return Fate::Meanwhile(Act::AskStop(dice.below(1000)));
+        }
+        // Long enough to be asked in the meantime.
+        if request.operation == Operation::Create && dice.chance(300) {
+            return Fate::Lag(dice.secs(5, 30));
+        }
+        Fate::Fine
     }
 }
 

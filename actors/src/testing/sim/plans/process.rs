@@ -98,6 +98,23 @@ impl Plan for Killed {
     }
 }
 
+/// The machine goes down, and its sandboxes with it.
+pub(super) struct Reboots;
+
+impl Plan for Reboots {
+    fn name(&self) -> &str {
+        "reboots"
+    }
+
+    fn predicts(&self) -> &str {
+        "the machine goes down with its sandboxes: calls that ran in them are told to be unknown, and not run again"
+    }
+
+    fn acts(&self, _: &Setup, during: Duration, dice: &mut Dice) -> Vec<(Duration, Act)> {
+        spread(6, during, dice, |dice| Act::Reboot { host: 0, down: dice.secs(1, 20) })
+    }
+}
+
 /// The process is told to end, leaves its sessions to the next one, and is killed on the way now and then.
 pub(super) struct Restarts;
 

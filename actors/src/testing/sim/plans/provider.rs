@@ -142,6 +142,31 @@ impl Plan for BadListings {
     }
 }
 
+/// Listings that fail, and nothing else.
+pub(super) struct NoListings;
+
+impl Plan for NoListings {
+    fn name(&self) -> &str {
+        "no-listings"
+    }
+
+    fn predicts(&self) -> &str {
+        "the provider cannot list: unknown is not empty, so nothing is given up because of that"
+    }
+
+    fn prepare(&self, setup: &mut Setup) {
+        setup.keeps_answers = true;
+        setup.settings.reaper.interval = Duration::from_secs(5);
+    }
+
+    fn fate(&self, request: &Request<'_>, dice: &mut Dice) -> Fate {
+        if request.operation == Operation::List && dice.chance(700) {
+            return Fate::Fail(*dice.pick(&[Failure::Unavailable, Failure::Silence]));
+        }
+        Fate::Fine
+    }
+}
+
 /// Sandboxes vanish, whatever runs in them.
 pub(super) struct Vanishing;
 

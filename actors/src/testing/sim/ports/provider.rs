@@ -77,6 +77,9 @@ impl SandboxProvider for Provider {
         let about = About { operation: Operation::List, subject: "", call: None };
         let decided = life.decide(about);
         let (nothing, strangers) = (decided.fate == Fate::Nothing, life.world.setup.strangers > 0);
+        if nothing {
+            life.world.watch(|watch, _| watch.misled());
+        }
         let listed = life.undergo(about, decided, Failure::provider, || {
             let (provider, owner) = (Arc::clone(&life.host.provider), owner.clone());
             async move {

@@ -96,6 +96,11 @@ impl Watch {
         let (then, known) = known.map(|(then, known)| (*then, known)).unzip();
         // What a call came to in an earlier tenure may be forgotten by now, but need not.
         let known = known.filter(|known| then == Some(tenure) || *known == result);
+        let is_our_own = result.is_error && OUR_OWN.iter().any(|own| text.starts_with(own));
+        if is_our_own && self.keeps_answers {
+            let what = format!("{call} is answered with {text:?}, and nothing has cost its answer");
+            return findings.broken(Invariant::Faithful, what);
+        }
         match known {
             Some(known) if *known != *result => {
                 let what = format!("{call} is answered with {text:?}, and came to {:?}", known.text());
@@ -103,12 +108,7 @@ impl Watch {
             }
             Some(_) => {}
             None if result.is_error && text.ends_with(MALFORMED) => {}
-            None if result.is_error && OUR_OWN.iter().any(|own| text.starts_with(own)) => {
-                if self.keeps_answers {
-                    let what = format!("{call} is answered with {text:?}, and nothing has cost its answer");
-                    findings.broken(Invariant::Faithful, what);
-                }
-            }
+            None if is_our_own => {}
             None => findings
                 .broken(Invariant::Faithful, format!("{call} is answered with {text:?}, which nobody said")),
         }

@@ -22,6 +22,8 @@ pub(super) struct Sandboxes {
     sabotaged: bool,
     /// Whether something could not be written down.
     unwritten: bool,
+    /// Whether a listing may have lacked a sandbox that was made.
+    misled: bool,
 }
 
 impl Watch {
@@ -40,6 +42,24 @@ impl Watch {
     /// An actor is made to fail.
     pub(in crate::testing::sim) fn sabotaged(&mut self) {
         self.sandboxes.sabotaged = true;
+    }
+
+    /// Sandboxes vanish, or are not listed though they are there.
+    pub(in crate::testing::sim) fn misled(&mut self) {
+        self.sandboxes.misled = true;
+    }
+
+    /// A host gives up a sandbox that waits for its session, since it is not there.
+    pub(in crate::testing::sim) fn misses(
+        &mut self,
+        host: usize,
+        sandbox: &SandboxId,
+        findings: &mut Findings,
+    ) {
+        if self.keeps_answers && !self.sandboxes.misled {
+            let what = format!("host {host} gives {sandbox} up as missing, and nothing has said that it is");
+            findings.broken(Invariant::InUse, what);
+        }
     }
 
     /// Whether actors were made to fail.
