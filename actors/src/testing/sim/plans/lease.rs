@@ -96,12 +96,12 @@ impl Plan for Stops {
     }
 
     fn fate(&self, request: &Request<'_>, dice: &mut Dice) -> Fate {
-        if dice.chance(10) {
+        if dice.chance(15) {
             return Fate::Meanwhile(Act::AskStop(dice.below(1000)));
         }
         // Long enough to be asked in the meantime.
-        if request.operation == Operation::Create && dice.chance(300) {
-            return Fate::Lag(dice.secs(5, 30));
+        if request.operation == Operation::Create && dice.chance(700) {
+            return Fate::Lag(dice.secs(10, 40));
         }
         Fate::Fine
     }
