@@ -12,11 +12,11 @@ use crate::ids::EnvironmentId;
 use crate::ports::{
     Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, Session, StopMode, WorkItem,
 };
-use crate::testing::FakeControl;
 use crate::testing::sim::Operation;
 use crate::testing::sim::fate::{Failure, Fate};
 use crate::testing::sim::life::{About, Life};
 use crate::testing::sim::trace::Weight;
+use crate::testing::{FakeControl, Stage};
 
 pub(super) struct Control(pub(super) Arc<Life>);
 
@@ -48,7 +48,11 @@ impl ControlPlane for Control {
         life.alive().await;
         let about = About { operation: Operation::Poll, subject: "", call: None };
         let decided = life.decide(about);
-        let again = if decided.fate == Fate::Repeat { life.offered() } else { None };
+        // One that has ended is gone.
+        let is_live = |item: &WorkItem| {
+            life.world.control.stage(item.id.as_str()).is_some_and(|stage| stage != Stage::Stopped)
+        };
+        let again = if decided.fate == Fate::Repeat { life.offered().filter(is_live) } else { None };
         let polled = life.undergo(about, decided, Failure::control, || {
             let (control, environment) = (Arc::clone(&life.world.control), environment.clone());
             let again = again.clone();

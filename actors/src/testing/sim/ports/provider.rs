@@ -163,20 +163,17 @@ impl Hand for SimHand {
                 (Arc::clone(&life.world), Arc::clone(&life.host.provider), sandbox.clone());
             async move {
                 let before = provider.starts();
-                let answer = {
-                    let call = hand.call(&request);
-                    tokio::pin!(call);
-                    // Started with the first look at it, or never.
-                    let first = futures_util::poll!(&mut call);
-                    if provider.starts() > before {
-                        world.watch(|watch, findings| watch.ran(host, &sandbox, &request, findings));
-                    }
-                    match first {
-                        std::task::Poll::Ready(answer) => answer,
-                        std::task::Poll::Pending => call.await,
-                    }
-                };
-                answer
+                let call = hand.call(&request);
+                tokio::pin!(call);
+                // Started with the first look at it, or never.
+                let first = futures_util::poll!(&mut call);
+                if provider.starts() > before {
+                    world.watch(|watch, findings| watch.ran(host, &sandbox, &request, findings));
+                }
+                match first {
+                    std::task::Poll::Ready(answer) => answer,
+                    std::task::Poll::Pending => call.await,
+                }
             }
         });
         let reply = asked.await?;

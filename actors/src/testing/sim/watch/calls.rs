@@ -86,6 +86,11 @@ impl Watch {
         if self.calls.posted.contains(&key) {
             findings.broken(Invariant::Faithful, format!("{call} is posted again after it was accepted"));
         }
+        let is_our_own = result.is_error && OUR_OWN.iter().any(|own| text.starts_with(own));
+        if is_our_own && self.keeps_answers {
+            let what = format!("{call} is answered with {text:?}, and nothing has cost its answer");
+            return findings.broken(Invariant::Faithful, what);
+        }
         let stands_in = text.starts_with("the result of this call could not be delivered: ");
         if stands_in && self.calls.refused.contains(call) {
             return;
@@ -96,11 +101,6 @@ impl Watch {
         let (then, known) = known.map(|(then, known)| (*then, known)).unzip();
         // What a call came to in an earlier tenure may be forgotten by now, but need not.
         let known = known.filter(|known| then == Some(tenure) || *known == result);
-        let is_our_own = result.is_error && OUR_OWN.iter().any(|own| text.starts_with(own));
-        if is_our_own && self.keeps_answers {
-            let what = format!("{call} is answered with {text:?}, and nothing has cost its answer");
-            return findings.broken(Invariant::Faithful, what);
-        }
         match known {
             Some(known) if *known != *result => {
                 let what = format!("{call} is answered with {text:?}, and came to {:?}", known.text());
