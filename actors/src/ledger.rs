@@ -19,6 +19,7 @@ use ractor::ActorCell;
 use tokio::time::Instant;
 
 use crate::admission::Slot;
+use crate::fault::{Fault, FaultClass};
 use crate::ids::{CallId, SandboxId, WorkId};
 use crate::ports::{HeartbeatToken, Record, Replayed, WorkItem};
 use crate::session::end::End;
@@ -236,6 +237,22 @@ impl Entry {
     /// Whether there was a lease and it has run out by `now`, whatever timers have fired.
     pub(crate) fn has_expired(&self, now: Instant) -> bool {
         self.memory().lease.as_ref().is_some_and(|lease| lease.expires <= now)
+    }
+
+    /// Whether something may be done for the item at `now`.
+    ///
+    /// The timer that ends the session when its lease is over is not enough: a process that was suspended wakes
+    /// up with that timer and everything else due at once, in any order.
+    ///
+    /// # Errors
+    /// A passing fault if the lease has run out, of which the session is about to be told, or was lost while
+    /// something was being written down.
+    pub(crate) fn fence(&self, now: Instant) -> Result<(), Fault> {
+        let memory = self.memory();
+        let is_over = memory.lease.as_ref().is_some_and(|lease| lease.expires <= now)
+            || memory.end.as_ref().is_some_and(End::is_loss);
+        let message = "the lease is over, and the item may be another's";
+        if is_over { Err(Fault::new(FaultClass::Transient, message)) } else { Ok(()) }
     }
 
     /// The current instance of the sandbox, if there is or may be one.

@@ -98,3 +98,8 @@ mod unanswered;
 pub use settings::{Backoffs, Deadlines, OnDrain, Ports, Settings};
 pub use snapshot::{SessionView, Snapshot};
 pub use tree::{Drained, StartError, Tree, TreeError};
+
+/// The plan that the README shows, compiled and run.
+#[cfg(all(doctest, feature = "test-util"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

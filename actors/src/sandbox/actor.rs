@@ -372,6 +372,8 @@ impl SandboxActor {
             match requests::call(&about, hand, sandbox, &request).await {
                 Ok(reply) => {
                     let result = Arc::clone(&reply.result);
+                    // First: should this actor fail before it hears of it, its successor knows.
+                    about.entry.finish_call(&call, Arc::clone(&result));
                     let _ = to.cast(SandboxMsg::Answered { call: call.clone(), reply });
                     about.context.note(&about.entry.item.id, Record::CallFinished { call, result }).await;
                 }

@@ -35,17 +35,12 @@ impl About {
         sandbox.ok_or_else(|| Fault::new(FaultClass::Permanent, "no sandbox was ever intended"))
     }
 
+    /// Writes down that a sandbox is about to be used. What was not heard of counts as not written: to look the
+    /// sandbox up would find it, and nobody after us would know whose it is.
     async fn intend(&self, instance: u32, sandbox: SandboxId) -> Result<(), Fault> {
-        self.context.record(&self.entry.item.id, Record::SandboxIntended { instance, sandbox }).await
-    }
-
-    /// Whether calls may still be started, by the clock: the session may not have noticed yet that its lease is
-    /// over when this process stood still.
-    fn lease_runs(&self) -> Result<(), Fault> {
-        match self.entry.has_expired(Instant::now()) {
-            true => Err(Fault::new(FaultClass::Permanent, "the lease has expired")),
-            false => Ok(()),
-        }
+        let intended =
+            self.context.record(&self.entry.item.id, Record::SandboxIntended { instance, sandbox });
+        intended.await.map_err(|fault| Fault { class: FaultClass::Transient, ..fault })
     }
 
     /// Whether a sandbox of that name is one that we may use.
@@ -225,7 +220,7 @@ pub(super) async fn call(
         // here until it may be somebody else's to run.
         let started = Record::CallStarted { call: call.clone(), sandbox };
         let written = about.context.record(&about.entry.item.id, started).await;
-        if let Err(fault) = written.and_then(|()| about.lease_runs()) {
+        if let Err(fault) = written.and_then(|()| about.entry.fence(Instant::now())) {
             about.entry.close_call(call);
             return Err(Fault { class: FaultClass::Permanent, ..fault });
         }

@@ -95,7 +95,7 @@ impl End {
     }
 
     /// Whether the item may be another's.
-    pub(super) fn is_loss(&self) -> bool {
+    pub(crate) fn is_loss(&self) -> bool {
         self.outcome() == Outcome::Lost
     }
 

@@ -26,6 +26,11 @@
 //! refusal names the token and says that the lease is active, we take the token up and go on. Not of an item
 //! that was found acknowledged ([`Event::AckedBefore`]): of that one nobody knows how long ago it was.
 //!
+//! # An item that ends
+//! The server compares no token once an item is to end, or has ended: such an item takes a beat from anyone. A
+//! beat that is accepted and extends nothing says therefore nothing about whose the lease is, and does not
+//! prolong it.
+//!
 //! # Not here
 //! Delays and jitter ([`backoff`](crate::backoff)); what the session does about an [`Effect::Ended`].
 
@@ -206,6 +211,10 @@ impl Lease {
                 S::Stopping { .. } | S::StopBackoff { .. },
                 E::Expired { .. } | E::PreconditionFailed { .. },
             ) => over(effects),
+            // It may be another's, and if it is ours it lapses.
+            (S::Beating(chain) | S::Resting(chain), E::Release) if chain.standing == Standing::Doubtful => {
+                over(effects)
+            }
             (S::Acking { .. } | S::AckBackoff { .. } | S::Beating(_) | S::Resting(_), E::Release) => {
                 effects.push(Effect::Stop);
                 S::Stopping { attempt: 1 }
@@ -289,10 +298,10 @@ fn ack_failed(attempt: u32, fault: Fault, policy: &Policy, effects: &mut Vec<Eff
 
 fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effect>) -> Lease {
     let ttl = if beat.ttl.is_zero() { chain.ttl } else { beat.ttl };
-    effects.push(Effect::Keep { token: Some(beat.token.clone()), ttl, ago: took });
     let left = ttl.saturating_sub(took);
     let expiry = if beat.extended { chain.number } else { chain.expiry };
     if beat.extended {
+        effects.push(Effect::Keep { token: Some(beat.token.clone()), ttl, ago: took });
         effects.push(Effect::ArmExpiry { number: expiry, after: left });
     }
     let number = chain.number + 1;
@@ -303,7 +312,9 @@ fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effec
     let wanted = beat.extended && beat.state == ItemState::Live;
     let standing = match (chain.standing, wanted) {
         (Standing::Ending, _) => Standing::Ending,
-        (Standing::Doubtful | Standing::Unconfirmed | Standing::Held, false) => {
+        // An item that is ending takes a beat from anyone, so this one proves nothing.
+        (Standing::Doubtful, false) => return lost(Loss::Taken, effects),
+        (Standing::Unconfirmed | Standing::Held, false) => {
             effects.push(Effect::Ended(Ending::StopAsked));
             Standing::Ending
         }

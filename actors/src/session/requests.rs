@@ -43,8 +43,7 @@ pub(super) async fn acknowledge(context: Arc<Context>, entry: Arc<Entry>, to: Ac
                 context.note(&item.id, Record::Beat { token: None, ttl }).await;
                 lease::Event::Acked
             }
-            // An earlier process may have come so far and no further; the first beat tells, since nobody
-            // else's item takes one.
+            // An earlier process may have come so far and no further; the first beat tells.
             Err(ControlError::Conflict { .. }) if entry.is_restored() => lease::Event::AckedBefore,
             Err(error) => lease::Event::AckFailed(error.fault()),
         },
@@ -63,12 +62,14 @@ pub(super) async fn beat(
     let sent = Instant::now();
     match control(within, context.ports.control.heartbeat(&entry.item, token.as_ref())).await {
         Ok(beat) => {
-            // A server may leave out what it has said before.
-            let ttl = if beat.ttl.is_zero() { entry.lease_ttl().unwrap_or_default() } else { beat.ttl };
-            // The lease runs from when the beat was sent, and the record from when it is written.
-            let (token, ttl) = (Some(beat.token.clone()), ttl.saturating_sub(sent.elapsed()));
-            // First, since the next beat takes this task's place as soon as this one is known.
-            context.note(&entry.item.id, Record::Beat { token, ttl }).await;
+            if beat.extended {
+                // A server may leave out what it has said before.
+                let ttl = if beat.ttl.is_zero() { entry.lease_ttl().unwrap_or_default() } else { beat.ttl };
+                // The lease runs from when the beat was sent, and the record from when it is written.
+                let (token, ttl) = (Some(beat.token.clone()), ttl.saturating_sub(sent.elapsed()));
+                // First, since the next beat takes this task's place as soon as this one is known.
+                context.note(&entry.item.id, Record::Beat { token, ttl }).await;
+            }
             let event = lease::Event::Beaten { number, beat, took: sent.elapsed() };
             let _ = to.cast(SessionMsg::Event(Event::Lease(event)));
         }
@@ -116,6 +117,10 @@ pub(super) async fn attach(context: Arc<Context>, entry: Arc<Entry>, to: ActorRe
 
 pub(super) async fn post(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionMsg>, answer: Answer) {
     let (sent, within) = (Instant::now(), context.settings.deadlines.control);
+    if let Err(fault) = entry.fence(sent) {
+        let _ = to.cast(SessionMsg::Event(Event::PostFailed { call: answer.call, fault }));
+        return;
+    }
     let posted = control(within, context.ports.control.post(&entry.item, &answer)).await;
     let call = answer.call;
     match posted {

@@ -149,6 +149,82 @@ impl FakeControl {
         self.queued.notify_waiters();
     }
 
+    /// A message for a session: its agent does this after what it does already. If nobody serves the session,
+    /// that is queued under this item. Returns whether it was.
+    pub fn say(&self, environment: &str, session: &str, work: &str, brain: Brain) -> bool {
+        let is_served = {
+            let mut world = self.world();
+            let fake = world.sessions.entry(session.into()).or_default();
+            fake.turns.extend(brain.0);
+            if fake.awaited.is_empty() {
+                fake.emit(Event::Running);
+                fake.think();
+            }
+            world.serves(&session.into())
+        };
+        if !is_served {
+            self.queue_target(environment, work, Target::Session(session.into()));
+        }
+        !is_served
+    }
+
+    /// The calls of a session that wait for an answer.
+    pub fn awaited(&self, session: &str) -> Vec<CallId> {
+        self.world().sessions.get(&session.into()).map(|fake| fake.awaited.clone()).unwrap_or_default()
+    }
+
+    /// The calls of a session that wait for somebody's decision.
+    pub fn asking(&self, session: &str) -> Vec<CallId> {
+        let world = self.world();
+        let Some(fake) = world.sessions.get(&session.into()) else { return Vec::new() };
+        let is_awaited = |call: &CallId| fake.awaited.contains(call);
+        let decided: Vec<_> = fake
+            .log
+            .iter()
+            .filter_map(|event| match event {
+                Event::Confirmed { call, .. } => Some(call),
+                _ => None,
+            })
+            .collect();
+        let asking = fake.log.iter().filter_map(|event| match event {
+            Event::Call(call) if call.permission == Permission::Ask && is_awaited(&call.id) => Some(&call.id),
+            _ => None,
+        });
+        asking.filter(|call| !decided.contains(call)).cloned().collect()
+    }
+
+    /// Whether there is an item for a session that has not ended.
+    pub fn is_served(&self, session: &str) -> bool {
+        self.world().serves(&session.into())
+    }
+
+    /// The item of a session, and where it stands.
+    pub fn work_of(&self, session: &str) -> Option<(WorkId, Stage)> {
+        let mut world = self.world();
+        world.lapse(Instant::now());
+        let mut items = world.items.iter();
+        let (work, item) =
+            items.find(|(_, item)| matches!(&item.target, Target::Session(of) if of.as_str() == session))?;
+        Some((work.clone(), item.stage.clone()))
+    }
+
+    /// Every item, and where it stands.
+    pub fn stages(&self) -> Vec<(WorkId, Stage)> {
+        let mut world = self.world();
+        world.lapse(Instant::now());
+        world.items.iter().map(|(work, item)| (work.clone(), item.stage.clone())).collect()
+    }
+
+    /// Lets the lease of an item lapse before its time.
+    pub fn lapse(&self, work: &str) {
+        if let Some(item) = self.world().items.get_mut(&work.into())
+            && matches!(item.stage, Stage::Leased { .. })
+        {
+            item.stage = Stage::Queued { reserved: None };
+        }
+        self.queued.notify_waiters();
+    }
+
     /// Appends an event to a session's log and streams.
     pub fn emit(&self, session: &str, event: Event) {
         self.world().sessions.entry(session.into()).or_default().emit(event);
@@ -238,6 +314,11 @@ impl World {
                 item.stage = Stage::Queued { reserved: None };
             }
         }
+    }
+
+    fn serves(&self, session: &SessionId) -> bool {
+        let is_for = |item: &&Item| matches!(&item.target, Target::Session(of) if of == session);
+        self.items.values().filter(is_for).any(|item| item.stage != Stage::Stopped)
     }
 
     fn item(&mut self, work: &WorkId) -> Result<&mut Item, ControlError> {

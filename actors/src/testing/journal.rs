@@ -35,6 +35,34 @@ impl FakeJournal {
         shelf.values().map(|(_, shelved)| shelved.clone()).collect()
     }
 
+    /// Appends a record that was made at `at`, and is as old as that when it is replayed.
+    ///
+    /// # Errors
+    /// Those that were asked for.
+    ///
+    /// # Cancel safety
+    /// As [`Journal::append`].
+    pub async fn append_as_of(&self, at: Instant, work: &WorkId, record: Record) -> Result<(), JournalError> {
+        let append = async {
+            sleep(LATENCY).await;
+            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Record::SandboxIntended { sandbox, .. } = &record {
+                self.shelf.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
+            }
+            let is_claim = |(_, of, record): &(_, WorkId, Record)| {
+                of == work && matches!(record, Record::Claimed { .. })
+            };
+            if matches!(record, Record::Ended) {
+                records.retain(|(_, of, _)| of != work);
+            } else if matches!(record, Record::Claimed { .. }) || records.iter().any(is_claim) {
+                // What comes late, about work that is not claimed any more, tells nothing.
+                records.push((at, work.clone(), record));
+            }
+            Ok(())
+        };
+        self.faults.around("append", append).await
+    }
+
     /// Everything appended so far.
     pub fn records(&self) -> Vec<(WorkId, Record)> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,20 +73,7 @@ impl FakeJournal {
 #[async_trait]
 impl Journal for FakeJournal {
     async fn append(&self, work: &WorkId, record: Record) -> Result<(), JournalError> {
-        let append = async {
-            sleep(LATENCY).await;
-            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Record::SandboxIntended { sandbox, .. } = &record {
-                self.shelf.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
-            }
-            if matches!(record, Record::Ended) {
-                records.retain(|(_, of, _)| of != work);
-            } else {
-                records.push((Instant::now(), work.clone(), record));
-            }
-            Ok(())
-        };
-        self.faults.around("append", append).await
+        self.append_as_of(Instant::now(), work, record).await
     }
 
     async fn shelve(&self, shelved: &Shelved) -> Result<(), JournalError> {

@@ -11,6 +11,7 @@ mod journal;
 mod pressure;
 mod provider;
 mod sabotage;
+pub mod sim;
 
 pub use control::{Brain, FakeControl, Request, Stage, call};
 pub use faults::{Faults, Strike};

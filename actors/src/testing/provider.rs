@@ -3,6 +3,7 @@
 //! | Command | Does |
 //! |---|---|
 //! | `sleep N` | runs for N seconds |
+//! | `sleep N && COMMAND` | the same, and then does that |
 //! | `exit N` | fails, unless N is 0 |
 //! | `echo TEXT >>FILE` | adds a line to a file |
 //! | `cat FILE` | answers what is in it; fails if there is no such file |
@@ -42,6 +43,8 @@ struct World {
     requests: Vec<(&'static str, SandboxId)>,
     /// How often each call was started, in which sandbox.
     runs: Vec<(SandboxId, CallId)>,
+    /// What every call came to, whether or not anybody heard of it.
+    produced: BTreeMap<(SandboxId, CallId), Arc<ToolResult>>,
 }
 
 #[derive(Debug)]
@@ -55,6 +58,12 @@ struct FakeSandbox {
     background: (u32, f64),
     thawed: Arc<Notify>,
     calls: BTreeMap<CallId, FakeCall>,
+}
+
+impl Drop for FakeSandbox {
+    fn drop(&mut self) {
+        self.thawed.notify_waiters();
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +107,35 @@ impl FakeProvider {
     /// Every start of a call, in order.
     pub fn runs(&self) -> Vec<(SandboxId, CallId)> {
         lock(&self.world).runs.clone()
+    }
+
+    /// What a call came to in a sandbox, if it ended there.
+    pub fn produced(&self, sandbox: &SandboxId, call: &CallId) -> Option<Arc<ToolResult>> {
+        lock(&self.world).produced.get(&(sandbox.clone(), call.clone())).cloned()
+    }
+
+    /// The calls that run in a sandbox and that nobody has cut.
+    pub fn running(&self, sandbox: &SandboxId) -> Vec<CallId> {
+        let world = lock(&self.world);
+        let calls = world.sandboxes.get(sandbox).into_iter().flat_map(|sandbox| &sandbox.calls);
+        let running =
+            calls.filter(|(_, call)| call.done.borrow().is_none() && call.cancel.borrow().is_none());
+        running.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// How many calls were started.
+    pub fn starts(&self) -> usize {
+        lock(&self.world).runs.len()
+    }
+
+    /// Whose a sandbox is, if it is there.
+    pub fn owner(&self, sandbox: &SandboxId) -> Option<OwnerId> {
+        lock(&self.world).sandboxes.get(sandbox).map(|sandbox| sandbox.owner.clone())
+    }
+
+    /// Every sandbox, whosever it is.
+    pub fn all(&self) -> Vec<Sandbox> {
+        lock(&self.world).sandboxes.iter().map(|(id, sandbox)| sandbox.describe(id)).collect()
     }
 
     /// A sandbox vanishes, with everything in it.
@@ -186,7 +224,8 @@ impl SandboxProvider for FakeProvider {
                 old.may_be_taken_over_by(spec)?;
             }
             let old = spec.files_of.as_ref().and_then(|old| world.sandboxes.remove(old));
-            let (files, mut calls) = old.map(|old| (old.files, old.calls)).unwrap_or_default();
+            let taken = |mut old: FakeSandbox| (std::mem::take(&mut old.files), std::mem::take(&mut old.calls));
+            let (files, mut calls) = old.map(taken).unwrap_or_default();
             calls.retain(|_, call| call.done.borrow().is_some());
             let sandbox = FakeSandbox {
                 files,
@@ -282,9 +321,26 @@ impl FakeHand {
         let call = FakeCall { done, cancel: Arc::new(cancel) };
         sandbox.calls.insert(request.call.clone(), call.clone());
         world.runs.push((self.sandbox.clone(), request.call.clone()));
+        let (world, key) = (Arc::clone(&self.world), (self.sandbox.clone(), request.call.clone()));
+        let limit = request.timeout;
         #[expect(clippy::disallowed_methods, reason = "a sandbox's processes outlive whoever watches them")]
-        tokio::spawn(run(said, request.timeout, tell, cancelled));
+        tokio::spawn(async move {
+            let reply = run(&said, limit, cancelled).await;
+            lock(&world).produced.insert(key, Arc::clone(&reply.result));
+            tell.send_replace(Some(reply));
+        });
         Ok((call, Origin::Ran))
+    }
+
+    /// Waits until there is no such sandbox.
+    async fn gone(&self) {
+        while let Some(changed) = self.sandbox(|sandbox| Arc::clone(&sandbox.thawed).notified_owned()) {
+            changed.await;
+        }
+    }
+
+    fn sandbox<T>(&self, look: impl FnOnce(&FakeSandbox) -> T) -> Option<T> {
+        lock(&self.world).sandboxes.get(&self.sandbox).map(look)
     }
 
     /// Waits until the sandbox runs, and fails if there is none.
@@ -317,15 +373,12 @@ impl Hand for FakeHand {
                     self.awake().await?;
                     return Ok(CallReply { origin, ..reply });
                 }
-                // A sandbox that vanished is noticed when something is due from it, as with a real socket.
                 tokio::select! {
                     biased;
                     changed = call.done.changed() => {
                         changed.map_err(|gone| HandError::Broken(Box::new(gone)))?;
                     }
-                    () = sleep(Duration::from_millis(100)) => self.awake().await.map_err(|_| {
-                        HandError::Broken("the sandbox is gone".into())
-                    })?,
+                    () = self.gone() => return Err(HandError::Broken("the sandbox is gone".into())),
                 }
             }
         };
@@ -367,15 +420,16 @@ fn command(input: &Input) -> String {
     value.get("command").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
 }
 
-async fn run(
-    command: String,
-    limit: Duration,
-    tell: watch::Sender<Option<CallReply>>,
-    mut cancelled: watch::Receiver<Option<String>>,
-) {
+/// Runs a command to its end.
+async fn run(command: &str, limit: Duration, mut cancelled: watch::Receiver<Option<String>>) -> CallReply {
     let begun = Instant::now();
-    let seconds = command.strip_prefix("sleep ").and_then(|seconds| seconds.parse::<f64>().ok());
-    let takes = seconds.map_or(Duration::ZERO, Duration::from_secs_f64);
+    let (takes, command) = match command.strip_prefix("sleep ") {
+        Some(rest) => {
+            let (seconds, then) = rest.split_once(" && ").unwrap_or((rest, command));
+            (seconds.parse().map_or(Duration::ZERO, Duration::from_secs_f64), then)
+        }
+        None => (Duration::ZERO, command),
+    };
     let result = tokio::select! {
         biased;
         Ok(reason) = cancelled.wait_for(Option::is_some) => {
@@ -388,12 +442,11 @@ async fn run(
             } else if let Some(status) = command.strip_prefix("exit ") {
                 ToolResult { is_error: status != "0", content: Vec::new() }
             } else {
-                ToolResult::ok(command.strip_prefix("echo ").unwrap_or(&command))
+                ToolResult::ok(command.strip_prefix("echo ").unwrap_or(command))
             }
         }
     };
-    let reply = CallReply { result: Arc::new(result), run: begun.elapsed(), origin: Origin::Ran };
-    tell.send_replace(Some(reply));
+    CallReply { result: Arc::new(result), run: begun.elapsed(), origin: Origin::Ran }
 }
 
 #[cfg(test)]

@@ -377,3 +377,22 @@ async fn a_tree_that_goes_for_good_leaves_nothing_waiting() {
     assert_eq!(world.provider.sandboxes(), []);
     assert_eq!(world.journal.shelf(), []);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_blank_sandbox_whose_taking_was_not_written_down_is_not_used() {
+    let world = World::with_herd();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    sleep(Duration::from_secs(1)).await;
+    // The item is claimed and acknowledged, beaten for, and then a sandbox is intended.
+    for _ in 0..3 {
+        world.journal.faults.next("append", Strike::Delay(Duration::ZERO));
+    }
+    world.journal.faults.next("append", Strike::Hang);
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", says("1", "echo one"));
+    assert_eq!(ended(&mut notices).await.0, Outcome::Finished);
+    assert_eq!(world.control.texts("sesn_1"), ["one"]);
+    let (used, _) = &world.provider.runs()[0];
+    assert_eq!(used.as_str(), "sesn_1.1", "the blank one is still on the shelf of the journal");
+    drop(tree);
+}

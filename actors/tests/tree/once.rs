@@ -1,6 +1,6 @@
 //! That no call runs twice and no answer is lost, in the corners where that is hardest.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use remuda_actors::event::{Call, Event, IdleReason};
@@ -342,8 +342,12 @@ async fn a_sandbox_of_a_stranger_survives_a_session_that_is_given_up_or_killed()
         let (id, owner) = ("sesn_1.1".into(), OwnerId::new("another"));
         let spec = SandboxSpec { id, owner, session: Some("sesn_1".into()), image: None, files_of: None };
         world.provider.create(&spec).await.unwrap();
+        // From its first answer on, the session fails whatever its successors get to know.
+        let answered = AtomicBool::new(false);
         let sabotage = Sabotage::new(move |actor, event| {
-            keeps_failing && actor == ActorKind::Session && event == "finished"
+            answered.fetch_or(event == "finished", Ordering::Relaxed);
+            let fails = matches!(event, "finished" | "history") && answered.load(Ordering::Relaxed);
+            keeps_failing && actor == ActorKind::Session && fails
         });
         let tree = world.sabotaged(sabotage).await;
         let mut notices = tree.subscribe();

@@ -66,6 +66,37 @@ fn row_5_the_beat_follows_the_acknowledgement_at_once_and_before_anything_else()
 }
 
 #[test]
+fn an_ending_item_that_another_may_have_acknowledged_is_not_stopped() {
+    for (state, extended) in [(ItemState::Stopping, false), (ItemState::Stopping, true)] {
+        let mut lease = Lease::claim(&mut Vec::new());
+        step(&mut lease, Event::AckedBefore);
+        let beat = Event::Beaten { number: 0, beat: beat("x", state, extended), took: Duration::ZERO };
+        let effects = step(&mut lease, beat);
+        assert_eq!(ended(&effects), Some(&Ending::Lost(Loss::Taken)));
+        assert_eq!(lease, Lease::Over);
+    }
+    let mut lease = Lease::claim(&mut Vec::new());
+    step(&mut lease, Event::AckedBefore);
+    assert!(step(&mut lease, beaten(0, "hb-1")).contains(&Effect::Held), "it was ours all the time");
+}
+
+#[test]
+fn an_item_that_another_may_have_acknowledged_is_not_stopped() {
+    let mut lease = Lease::claim(&mut Vec::new());
+    step(&mut lease, Event::AckedBefore);
+    step(&mut lease, Event::BeatFailed { number: 0, fault: fault(FaultClass::Throttled) });
+    assert_eq!(step(&mut lease, Event::Release), [Effect::Over]);
+}
+
+#[test]
+fn a_beat_that_extends_nothing_does_not_prolong_the_lease() {
+    let mut lease = beating();
+    let beat = Event::Beaten { number: 1, beat: beat("x", ItemState::Stopping, false), took: Duration::ZERO };
+    let prolongs = |effect: &Effect| matches!(effect, Effect::Keep { .. } | Effect::ArmExpiry { .. });
+    assert!(!step(&mut lease, beat).iter().any(prolongs));
+}
+
+#[test]
 fn row_5_an_item_whose_acknowledgement_fails_is_left_alone() {
     let mut lease = Lease::claim(&mut Vec::new());
     let refused = fault(FaultClass::Permanent);

@@ -1,0 +1,23 @@
+//! The ports of one process: the fakes, seen through a [life](super::life) on which everything goes wrong, and
+//! watched on both ways.
+
+mod control;
+mod journal;
+mod provider;
+mod stream;
+
+use std::sync::Arc;
+
+pub(super) use self::control::Offered;
+
+use super::life::Life;
+use crate::settings::Ports;
+
+/// The ports of a process.
+pub(super) fn of(life: &Arc<Life>) -> Ports {
+    Ports {
+        control: Arc::new(control::Control(Arc::clone(life))),
+        provider: Arc::new(provider::Provider(Arc::clone(life))),
+        journal: Arc::new(journal::Memory(Arc::clone(life))),
+    }
+}

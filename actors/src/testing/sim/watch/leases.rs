@@ -1,0 +1,178 @@
+//! Who holds which lease, and who thinks so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Watch, session_of};
+use crate::ids::{CallId, SessionId, WorkId};
+use crate::ports::WorkItem;
+use crate::testing::sim::invariant::Invariant;
+use crate::testing::sim::world::Findings;
+use crate::testing::{FakeControl, Stage};
+
+/// How long what a user wrote may not have been heard.
+const NEWS: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    /// What each host knows of the items it has acknowledged.
+    known: BTreeMap<(usize, WorkId), Known>,
+    /// Whose beat was accepted last.
+    holders: BTreeMap<WorkId, usize>,
+    /// Items about which the control plane broke its promise: more than one may rightly think it theirs.
+    robbed: BTreeSet<WorkId>,
+    /// When somebody last wrote to a session.
+    said: BTreeMap<String, Instant>,
+    tenures: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    session: Option<SessionId>,
+    /// When the host must think it over.
+    until: Instant,
+    /// Whether it was told that it is.
+    lost: bool,
+    /// Which time without a gap it is that the host holds it.
+    tenure: u64,
+}
+
+impl Leases {
+    /// The items of a session that a host has held.
+    fn of(&self, host: usize, session: &str) -> impl Iterator<Item = &WorkId> {
+        let of_host = self.known.range((host, WorkId::from(""))..(host + 1, WorkId::from("")));
+        let is_of = move |known: &Known| known.session.as_ref().is_some_and(|of| of.as_str() == session);
+        of_host.filter(move |(_, known)| is_of(known)).map(|((_, work), _)| work)
+    }
+
+    fn keep(&mut self, host: usize, item: &WorkItem, until: Instant) {
+        let tenure = match self.known.get(&(host, item.id.clone())) {
+            Some(known) if !known.lost && known.until >= Instant::now() => known.tenure,
+            _ => {
+                self.tenures += 1;
+                self.tenures
+            }
+        };
+        let known = Known { session: item.session().cloned(), until, lost: false, tenure };
+        self.known.insert((host, item.id.clone()), known);
+    }
+
+    fn may_act(&self, host: usize, work: &WorkId) -> Result<(), &'static str> {
+        match self.known.get(&(host, work.clone())) {
+            None => Err("it never acknowledged the item"),
+            Some(known) if known.lost => Err("it was told that the lease has moved on"),
+            Some(known) if Instant::now() > known.until => Err("no beat was accepted for a whole TTL"),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+impl Watch {
+    /// A host has heard that its acknowledgement was accepted.
+    pub(in crate::testing::sim) fn acked(&mut self, host: usize, item: &WorkItem, until: Instant) {
+        self.leases.keep(host, item, until);
+    }
+
+    /// The control plane accepted a beat.
+    pub(in crate::testing::sim) fn extended(&mut self, host: usize, work: &WorkId) {
+        self.leases.holders.insert(work.clone(), host);
+    }
+
+    /// A host has heard that its beat was accepted.
+    pub(in crate::testing::sim) fn beaten(&mut self, host: usize, item: &WorkItem, until: Instant) {
+        self.leases.keep(host, item, until);
+    }
+
+    /// A host has heard that its lease has moved on. If it was its own beat that moved it, it may find that out.
+    pub(in crate::testing::sim) fn told_lost(&mut self, host: usize, work: &WorkId) {
+        if self.leases.holders.get(work) == Some(&host) && !self.leases.robbed.contains(work) {
+            return;
+        }
+        if let Some(known) = self.leases.known.get_mut(&(host, work.clone())) {
+            known.lost = true;
+        }
+    }
+
+    /// The control plane gives an item away, or lets it lapse, before its time.
+    pub(in crate::testing::sim) fn rob(&mut self, work: &WorkId) {
+        self.leases.robbed.insert(work.clone());
+    }
+
+    /// Somebody writes to a session.
+    pub(in crate::testing::sim) fn said(&mut self, session: &str) {
+        self.leases.said.insert(session.to_owned(), Instant::now());
+    }
+
+    /// A host ends an item whose session waits for these calls.
+    pub(in crate::testing::sim) fn ends(
+        &mut self,
+        host: usize,
+        item: &WorkItem,
+        awaited: &[CallId],
+        findings: &mut Findings,
+    ) {
+        let Some(session) = item.session() else { return };
+        let said = self.leases.said.get(session.as_str());
+        // What came a moment ago may not have been heard.
+        let is_news = said.is_some_and(|said| said.elapsed() < NEWS);
+        if self.keeps_answers && !awaited.is_empty() && !is_news {
+            let what = format!("host {host} ends {}, whose session waits for {awaited:?}", item.id);
+            findings.broken(Invariant::Ends, what);
+        }
+    }
+
+    /// A host stops an item or answers one of its calls.
+    pub(in crate::testing::sim) fn acts(
+        &mut self,
+        host: usize,
+        item: &WorkItem,
+        does: &str,
+        findings: &mut Findings,
+    ) {
+        let work = &item.id;
+        if let Err(why) = self.leases.may_act(host, work) {
+            findings.broken(Invariant::NoActAfterLoss, format!("host {host} {does}, of {work}, but {why}"));
+        }
+        match self.leases.holders.get(work) {
+            Some(holder) if *holder != host && !self.leases.robbed.contains(work) => {
+                findings.broken(
+                    Invariant::OneHolder,
+                    format!("host {host} {does}, of {work}, which host {holder} holds"),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a host may act for a session.
+    pub(super) fn holds(&self, host: usize, session: &str) -> bool {
+        self.leases.of(host, session).any(|work| self.leases.may_act(host, work).is_ok())
+    }
+
+    /// Which time it is that a host holds a session.
+    pub(super) fn tenure(&self, host: usize, session: &str) -> u64 {
+        let known = |work: &WorkId| self.leases.known.get(&(host, work.clone())).map(|known| known.tenure);
+        self.leases.of(host, session).filter_map(known).max().unwrap_or_default()
+    }
+
+    /// A host gives a call to a hand.
+    pub(super) fn begins(&self, host: usize, call: &CallId, control: &FakeControl, findings: &mut Findings) {
+        let session = session_of(call);
+        if !self.holds(host, session) {
+            let refused = self.leases.of(host, session).last().map(|work| self.leases.may_act(host, work));
+            let why = refused.and_then(Result::err).unwrap_or("it never held the session");
+            findings.broken(Invariant::NoActAfterLoss, format!("host {host} starts {call}, but {why}"));
+        }
+        let holder = control.work_of(session).and_then(|(work, stage)| {
+            let held = matches!(stage, Stage::Leased { token: Some(_), .. });
+            let holder = *self.leases.holders.get(&work)?;
+            (held && !self.leases.robbed.contains(&work)).then_some((work, holder))
+        });
+        if let Some((work, holder)) = holder.filter(|(_, holder)| *holder != host) {
+            let what = format!("host {host} starts {call} while host {holder} holds {work}");
+            findings.broken(Invariant::OneHolder, what);
+        }
+    }
+}
