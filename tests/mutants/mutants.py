@@ -29,8 +29,8 @@ MUTANTS = [
         [
             (
                 "session/lease.rs",
-                "(S::Beating(_) | S::Resting(_), E::Expired { .. }) => lost",
-                '(S::Beating(_) | S::Resting(_), E::Expired { .. }) if !crate::mutant("no-expiry") => lost',
+                "E::Expired { number }) if chain.expiry == number => {",
+                'E::Expired { number }) if chain.expiry == number && !crate::mutant("no-expiry") => {',
             ),
             (
                 "ledger.rs",
@@ -50,11 +50,6 @@ MUTANTS = [
                 "    effects.push(Effect::Ended(Ending::Lost(loss)));\n    over(effects)",
                 "    effects.push(Effect::Ended(Ending::Lost(loss)));\n"
                 '    if crate::mutant("stop-after-loss") { effects.push(Effect::Stop); }\n    over(effects)',
-            ),
-            (
-                "session/actor.rs",
-                "if entry.fence(Instant::now()).is_err() {",
-                'if entry.fence(Instant::now()).is_err() && !crate::mutant("stop-after-loss") {',
             ),
         ],
     ),
@@ -76,7 +71,7 @@ MUTANTS = [
         ["calm"],
         [
             (
-                "session/actor.rs",
+                "session/requests.rs",
                 "    let call = answer.call;\n    match posted {",
                 '    if posted.is_ok() && crate::mutant("post-twice") {\n'
                 "        let _ = control(within, context.ports.control.post(&entry.item, &answer)).await;\n    }\n"
@@ -103,7 +98,7 @@ MUTANTS = [
         ["control-5xx"],
         [
             (
-                "session/actor.rs",
+                "session/requests.rs",
                 "control(deadlines.history, context.ports.control.history(&entry.item)).await?;",
                 "match control(deadlines.history, context.ports.control.history(&entry.item)).await {\n"
                 '            Err(_) if crate::mutant("failed-history-is-empty") => Vec::new(),\n'
@@ -117,7 +112,7 @@ MUTANTS = [
         ["stop-asked"],
         [
             (
-                "sandbox/lifecycle.rs",
+                "sandbox/lifecycle/ending.rs",
                 "(S::Creating { .. }, _) => self.state = S::Abandoning,",
                 '(S::Creating { .. }, _) if crate::mutant("skip-abandoning") => self.gone(effects),\n'
                 "            (S::Creating { .. }, _) => self.state = S::Abandoning,",
@@ -144,8 +139,8 @@ MUTANTS = [
         [
             (
                 "sandbox/calls.rs",
-                "let kept = entry.rerun ||",
-                'let kept = entry.rerun || crate::mutant("rerun-lost-calls") ||',
+                "let kept = !entry.is_given() ||",
+                'let kept = !entry.is_given() || crate::mutant("rerun-lost-calls") ||',
             )
         ],
     ),
@@ -168,8 +163,8 @@ MUTANTS = [
         [
             (
                 "sandbox/requests.rs",
-                "    if let Some(started) = started\n",
-                '    if let Some(started) = started.filter(|_| !crate::mutant("start-unwritten"))\n',
+                "if !about.entry.is_call_written(call) {",
+                'if !about.entry.is_call_written(call) && !crate::mutant("start-unwritten") {',
             )
         ],
     ),
@@ -177,7 +172,7 @@ MUTANTS = [
         "beats-unwritten",
         "accepted beats are not written down",
         ["killed-writing"],
-        [("session/actor.rs", "if beat.extended {", 'if beat.extended && !crate::mutant("beats-unwritten") {')],
+        [("session/requests.rs", "if beat.extended {", 'if beat.extended && !crate::mutant("beats-unwritten") {')],
     ),
     Mutant(
         "old-token",
@@ -186,9 +181,9 @@ MUTANTS = [
         [
             (
                 "session/lease.rs",
-                "    Lease::Resting(Chain { token: Some(beat.token), failures: 0, number, ttl, standing })",
+                "    Lease::Resting(Chain { token: Some(beat.token), failures: 0, number, ttl, expiry, standing })",
                 '    let token = if crate::mutant("old-token") { chain.token } else { Some(beat.token) };\n'
-                "    Lease::Resting(Chain { token, failures: 0, number, ttl, standing })",
+                "    Lease::Resting(Chain { token, failures: 0, number, ttl, expiry, standing })",
             )
         ],
     ),
@@ -198,7 +193,7 @@ MUTANTS = [
         ["calm"],
         [
             (
-                "session/actor.rs",
+                "session/requests.rs",
                 "match control(context.settings.deadlines.ack, context.ports.control.ack(&item)).await {",
                 'match if crate::mutant("no-ack") { Ok(()) } else { control(context.settings.deadlines.ack, '
                 "context.ports.control.ack(&item)).await } {",
@@ -229,8 +224,8 @@ MUTANTS = [
             ),
             (
                 "reaper/actor.rs",
-                "if context.owns(&sandbox) {",
-                'if context.owns(&sandbox) && !crate::mutant("reap-owned") {',
+                "if !context.owns(&sandbox) {",
+                'if !context.owns(&sandbox) || crate::mutant("reap-owned") {',
             ),
         ],
     ),

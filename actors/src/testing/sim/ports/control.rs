@@ -114,9 +114,15 @@ impl ControlPlane for Control {
             watch.acts(life.host.index, item, "stops it", findings);
             watch.ends(life.host.index, item, &awaited, findings);
         });
-        let stopped = self
-            .ask(Operation::Stop, item, |control, item| async move { control.stop(&item, mode).await })
-            .await;
+        let host = life.host.index;
+        let stopped = self.ask(Operation::Stop, item, |control, item| {
+            let world = Arc::clone(&life.world);
+            async move {
+                world.watch(|watch, _| watch.stopping(host, &item.id));
+                control.stop(&item, mode).await
+            }
+        });
+        let stopped = stopped.await;
         if stopped.is_ok() {
             life.world.note(Weight::Step, Some(life.host.index), format_args!("has stopped {}", item.id));
         }

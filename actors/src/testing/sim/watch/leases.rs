@@ -100,6 +100,14 @@ impl Watch {
         self.leases.robbed.insert(work.clone());
     }
 
+    /// A stop arrives. It carries no token, so one that was on its way for longer than its sender's lease ran ends
+    /// the item of whoever holds it by then.
+    pub(in crate::testing::sim) fn stopping(&mut self, host: usize, work: &WorkId) {
+        if self.leases.holders.get(work).is_some_and(|holder| *holder != host) {
+            self.rob(work);
+        }
+    }
+
     /// Somebody writes to a session.
     pub(in crate::testing::sim) fn said(&mut self, session: &str) {
         self.leases.said.insert(session.to_owned(), Instant::now());
@@ -165,10 +173,15 @@ impl Watch {
             let why = refused.and_then(Result::err).unwrap_or("it never held the session");
             findings.broken(Invariant::NoActAfterLoss, format!("host {host} starts {call}, but {why}"));
         }
+        let is_robbed = |work: &WorkId| self.leases.robbed.contains(work);
+        if self.leases.of(host, session).any(|work| is_robbed(work) && self.leases.may_act(host, work).is_ok()) {
+            // It cannot know yet.
+            return;
+        }
         let holder = control.work_of(session).and_then(|(work, stage)| {
             let held = matches!(stage, Stage::Leased { token: Some(_), .. });
             let holder = *self.leases.holders.get(&work)?;
-            (held && !self.leases.robbed.contains(&work)).then_some((work, holder))
+            (held && !is_robbed(&work)).then_some((work, holder))
         });
         if let Some((work, holder)) = holder.filter(|(_, holder)| *holder != host) {
             let what = format!("host {host} starts {call} while host {holder} holds {work}");
