@@ -37,12 +37,18 @@ pub(crate) struct Ledger {
     unanswered: Mutex<Unanswered>,
 }
 
+/// How long an item that was offered is kept for whoever asked: the shortest time after which the server offers it
+/// to others, if nobody says otherwise.
+const RESERVED: Duration = Duration::from_secs(5);
+
 /// One work item we hold.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) item: WorkItem,
     /// Counts the items in the order in which they came.
     pub(crate) number: u64,
+    /// When it was asked for: the queue offered it no earlier.
+    asked: Instant,
     memory: Mutex<Memory>,
 }
 
@@ -52,7 +58,7 @@ struct Memory {
     /// The actors of the current incarnation.
     cells: Vec<ActorCell>,
     lease: Option<LeaseMemory>,
-    sandbox: Option<(u32, SandboxId)>,
+    sandbox: Option<Instance>,
     /// The instance before, while its files may still be wanted.
     previous: Option<SandboxId>,
     calls: BTreeMap<CallId, CallMemory>,
@@ -60,6 +66,8 @@ struct Memory {
     end: Option<End>,
     /// Whether an earlier process claimed it.
     restored: bool,
+    /// Whether the server may hold a token of ours that nobody here knows.
+    is_unheard: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +75,15 @@ struct LeaseMemory {
     token: Option<HeartbeatToken>,
     ttl: Duration,
     expires: Instant,
+}
+
+/// An instance of the sandbox.
+#[derive(Clone, Debug)]
+struct Instance {
+    number: u32,
+    sandbox: SandboxId,
+    /// Whether it is written down that it is this item's.
+    is_written: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -102,10 +119,16 @@ impl CallMemory {
 impl Memory {
     fn intend(&mut self, instance: u32, sandbox: SandboxId) {
         match self.sandbox.take() {
-            Some((before, old)) if before < instance && old != sandbox => self.previous = Some(old),
+            Some(old) if old.number < instance && old.sandbox != sandbox => self.previous = Some(old.sandbox),
             _ => {}
         }
-        self.sandbox = Some((instance, sandbox));
+        self.sandbox = Some(Instance { number: instance, sandbox, is_written: false });
+    }
+
+    fn write_sandbox(&mut self, sandbox: &SandboxId) {
+        if let Some(instance) = self.sandbox.as_mut().filter(|instance| instance.sandbox == *sandbox) {
+            instance.is_written = true;
+        }
     }
 }
 
@@ -128,14 +151,15 @@ impl Default for View {
 }
 
 impl Ledger {
-    /// Makes an entry for a polled item, which takes the slot. None if we hold the item already.
-    pub(crate) fn admit(&self, item: WorkItem, slot: Option<Slot>) -> Option<Arc<Entry>> {
+    /// Makes an entry for an item that a poll asked for at `asked` has brought, which takes the slot. None if we
+    /// hold the item already.
+    pub(crate) fn admit(&self, item: WorkItem, asked: Instant, slot: Option<Slot>) -> Option<Arc<Entry>> {
         match self.entries.entry(item.id.clone()) {
             Place::Occupied(_) => None,
             Place::Vacant(place) => {
                 let memory = Mutex::new(Memory { slot, ..Memory::default() });
                 let number = self.admitted.fetch_add(1, Ordering::Relaxed);
-                let entry = Arc::new(Entry { item, number, memory });
+                let entry = Arc::new(Entry { item, number, asked, memory });
                 place.insert(Arc::clone(&entry));
                 Some(entry)
             }
@@ -184,7 +208,7 @@ impl Ledger {
         let mut restored = Vec::new();
         for Replayed { work, age, record } in replayed {
             if let Record::Claimed { item } = &record {
-                restored.extend(self.admit(item.clone(), None));
+                restored.extend(self.admit(item.clone(), now, None));
             }
             if let Some(entry) = self.get(&work) {
                 entry.replay(record, now.checked_sub(age).unwrap_or(now));
@@ -206,6 +230,7 @@ impl Entry {
             token,
             ttl,
             left: expires.saturating_duration_since(now),
+            is_unheard: memory.is_unheard,
         });
         let calls = memory.calls.iter().map(|(call, memory)| {
             let prior = memory.result().map_or(Prior::Started, Prior::Finished);
@@ -214,14 +239,28 @@ impl Entry {
         Inheritance { lease, calls: calls.collect(), end: memory.end.clone() }
     }
 
+    /// Whether the queue keeps it for us at `now`, if it was not acknowledged. It does not keep what an earlier
+    /// process was offered.
+    pub(crate) fn is_reserved(&self, now: Instant) -> bool {
+        !self.is_restored() && now < self.asked + RESERVED
+    }
+
     /// Whether an earlier process claimed it, and may have acknowledged it.
     pub(crate) fn is_restored(&self) -> bool {
         self.memory().restored
     }
 
+    /// A beat is sent. Until its answer is kept, the server may hold a token that nobody here knows.
+    pub(crate) fn send_beat(&self) {
+        self.memory().is_unheard = true;
+    }
+
+
     /// The lease was acknowledged or extended at `at`.
     pub(crate) fn keep_lease(&self, token: Option<HeartbeatToken>, ttl: Duration, at: Instant) {
-        self.memory().lease = Some(LeaseMemory { token, ttl, expires: at + ttl });
+        let mut memory = self.memory();
+        memory.lease = Some(LeaseMemory { token, ttl, expires: at + ttl });
+        memory.is_unheard = false;
     }
 
     /// How long the lease runs after an accepted beat, for all that is known so far.
@@ -257,7 +296,17 @@ impl Entry {
 
     /// The current instance of the sandbox, if there is or may be one.
     pub(crate) fn sandbox(&self) -> Option<(u32, SandboxId)> {
-        self.memory().sandbox.clone()
+        self.memory().sandbox.as_ref().map(|instance| (instance.number, instance.sandbox.clone()))
+    }
+
+    /// Whether it is written down that the current instance is this item's.
+    pub(crate) fn is_sandbox_written(&self) -> bool {
+        self.memory().sandbox.as_ref().is_some_and(|instance| instance.is_written)
+    }
+
+    /// It is written down that this instance is this item's.
+    pub(crate) fn write_sandbox(&self, sandbox: &SandboxId) {
+        self.memory().write_sandbox(sandbox);
     }
 
     /// The instance before the current one, while there may be something of it.
@@ -268,7 +317,7 @@ impl Entry {
     /// Every sandbox of which there may be something.
     pub(crate) fn sandboxes(&self) -> impl Iterator<Item = SandboxId> + use<> {
         let memory = self.memory();
-        let current = memory.sandbox.as_ref().map(|(_, sandbox)| sandbox.clone());
+        let current = memory.sandbox.as_ref().map(|instance| instance.sandbox.clone());
         current.into_iter().chain(memory.previous.clone())
     }
 
@@ -380,12 +429,18 @@ impl Entry {
     fn replay(&self, record: Record, at: Instant) {
         let mut memory = self.memory();
         match record {
-            Record::Claimed { .. } => memory.restored = true,
+            Record::Claimed { .. } => {
+                // It may have died while one was on its way.
+                (memory.restored, memory.is_unheard) = (true, true);
+            }
             Record::Ended => {}
             Record::Beat { token, ttl } => {
                 memory.lease = Some(LeaseMemory { token, ttl, expires: at + ttl });
             }
-            Record::SandboxIntended { instance, sandbox } => memory.intend(instance, sandbox),
+            Record::SandboxIntended { instance, sandbox } => {
+                memory.intend(instance, sandbox.clone());
+                memory.write_sandbox(&sandbox);
+            }
             // It may have been appended again after the call had ended.
             Record::CallStarted { call, sandbox } => match memory.calls.get(&call) {
                 Some(known) if known.sandbox == sandbox => {}

@@ -17,7 +17,8 @@ const PAGE: usize = 1_000;
 
 /// A control plane whose every request waits for its turn.
 ///
-/// Each call of the port counts as one request, with one exception: a history is read in pages, so when it
+/// A poll takes its turn before it is made, for how old an offer may be counts from when it was asked for. Each
+/// other call of the port counts as one request, with one exception: a history is read in pages, so when it
 /// has come, its further pages are charged afterwards. Pages of a history that failed half-way are not
 /// counted, nor is what an adapter does of its own accord.
 ///
@@ -40,10 +41,14 @@ impl Governed {
     ) -> Result<T, ControlError> {
         self.governor.turn(class).await?;
         let answer = request.await;
-        if let Err(ControlError::Throttled { retry_after }) = &answer {
+        self.heed(class, &answer);
+        answer
+    }
+
+    fn heed<T>(&self, class: Class, answer: &Result<T, ControlError>) {
+        if let Err(ControlError::Throttled { retry_after }) = answer {
             self.governor.throttled(class, *retry_after);
         }
-        answer
     }
 }
 
@@ -54,7 +59,9 @@ impl ControlPlane for Governed {
         environment: &EnvironmentId,
         block: Duration,
     ) -> Result<Option<WorkItem>, ControlError> {
-        self.request(Class::Poll, self.inner.poll(environment, block)).await
+        let answer = self.inner.poll(environment, block).await;
+        self.heed(Class::Poll, &answer);
+        answer
     }
 
     async fn ack(&self, item: &WorkItem) -> Result<(), ControlError> {
@@ -112,6 +119,7 @@ mod tests {
         let governed = Governed::new(control, Arc::clone(&governor));
         let left = || governor.view().tokens.unwrap();
         let full = left();
+        governor.turn(Class::Poll).await.unwrap();
         let item = governed.poll(&"env_1".into(), Duration::ZERO).await.unwrap().unwrap();
         governed.ack(&item).await.unwrap();
         governed.heartbeat(&item, None).await.unwrap();

@@ -68,7 +68,7 @@ impl Governor {
     ///
     /// # Cancel safety
     /// If this is dropped, the turn is given up, even if it had come.
-    pub(super) async fn turn(&self, class: Class) -> Result<(), ControlError> {
+    pub(crate) async fn turn(&self, class: Class) -> Result<(), ControlError> {
         if class == Class::Lease {
             let mut state = self.state();
             state.lanes.lease(Instant::now());

@@ -12,6 +12,7 @@ use super::machine::{self, Effect, Event};
 use crate::admission;
 use crate::context::{Context, control};
 use crate::effects::{Crashed, Tasks};
+use crate::governor::Class;
 use crate::ids::EnvironmentId;
 use crate::notice::Notice;
 use crate::ports::WorkItem;
@@ -23,8 +24,8 @@ pub(crate) enum PollerMsg {
     Start,
     /// There is room for one more session.
     Slot(admission::Slot),
-    /// A poll brought an item.
-    Item(Box<WorkItem>),
+    /// A poll brought an item, and was made then.
+    Item(Box<WorkItem>, Instant),
     /// Something for its machine.
     Event(Event),
     /// A task panicked.
@@ -97,10 +98,10 @@ impl Actor for Poller {
                 state.slot = Some(slot).filter(|_| matches!(state.machine, machine::State::Waiting { .. }));
                 Event::SlotGranted
             }
-            PollerMsg::Item(item) => {
+            PollerMsg::Item(item, asked) => {
                 // One that comes too late is not acknowledged, so the queue offers it to others.
                 if matches!(state.machine, machine::State::Polling { .. }) {
-                    self.admit(*item, state);
+                    self.admit(*item, asked, state);
                 }
                 Event::Claimed
             }
@@ -117,10 +118,10 @@ impl Actor for Poller {
 impl Poller {
     /// Writes the item into the ledger, together with its slot, and hands it over. Its session acknowledges
     /// it: should we die here, the queue offers it again.
-    fn admit(&self, item: WorkItem, state: &mut State) {
+    fn admit(&self, item: WorkItem, asked: Instant, state: &mut State) {
         let work = item.id.clone();
         // One that we hold already is a repetition; its slot goes back.
-        if self.context.ledger.admit(item, state.slot.take()).is_some() {
+        if self.context.ledger.admit(item, asked, state.slot.take()).is_some() {
             let _ = self.sessions.cast(SessionsMsg::Admit(work));
         }
     }
@@ -204,10 +205,14 @@ fn arm(me: &ActorRef<PollerMsg>, state: &mut State, after: Duration) {
 }
 
 async fn poll(context: Arc<Context>, environment: EnvironmentId, to: ActorRef<PollerMsg>) {
-    let (asked, block) = (Instant::now(), context.settings.poller.block);
+    let block = context.settings.poller.block;
     let within = block + context.settings.deadlines.control;
+    if let Err(error) = context.governor.turn(Class::Poll).await {
+        return drop(to.cast(PollerMsg::Event(Event::Failed(error.fault()))));
+    }
+    let asked = Instant::now();
     let message = match control(within, context.ports.control.poll(&environment, block)).await {
-        Ok(Some(item)) => PollerMsg::Item(Box::new(item)),
+        Ok(Some(item)) => PollerMsg::Item(Box::new(item), asked),
         Ok(None) => {
             let crowded = context.admission.is_crowded();
             PollerMsg::Event(Event::Empty { held: asked.elapsed(), crowded })

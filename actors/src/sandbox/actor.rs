@@ -256,13 +256,9 @@ impl SandboxActor {
                 let about = self.about();
                 self.ask(me, state, async move { requests::create(&about, instance).await });
             }
-            Effect::LookUp { .. } => {
+            Effect::LookUp { instance } => {
                 let about = self.about();
-                self.ask(me, state, async move { requests::look_up(&about).await });
-            }
-            Effect::Unpark { instance } => {
-                let about = self.about();
-                self.ask(me, state, async move { requests::unpark(&about, instance).await });
+                self.ask(me, state, async move { requests::look_up(&about, instance).await });
             }
             Effect::Standby => {
                 let about = self.about();

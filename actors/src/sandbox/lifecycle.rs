@@ -76,7 +76,7 @@ impl Lifecycle {
 
     /// A sandbox that was parked.
     pub fn unpark(instance: u32, effects: &mut Vec<Effect>) -> Self {
-        effects.push(Effect::Unpark { instance });
+        effects.push(Effect::LookUp { instance });
         Self::new(State::LookingUp { attempt: 1, maker: Maker::Parked }, instance)
     }
 

@@ -38,9 +38,11 @@ impl About {
     /// Writes down that a sandbox is about to be used. What was not heard of counts as not written: to look the
     /// sandbox up would find it, and nobody after us would know whose it is.
     async fn intend(&self, instance: u32, sandbox: SandboxId) -> Result<(), Fault> {
-        let intended =
-            self.context.record(&self.entry.item.id, Record::SandboxIntended { instance, sandbox });
-        intended.await.map_err(|fault| Fault { class: FaultClass::Transient, ..fault })
+        let record = Record::SandboxIntended { instance, sandbox: sandbox.clone() };
+        let intended = self.context.record(&self.entry.item.id, record).await;
+        intended.map_err(|fault| Fault { class: FaultClass::Transient, ..fault })?;
+        self.entry.write_sandbox(&sandbox);
+        Ok(())
     }
 
     /// Whether a sandbox of that name is one that we may use.
@@ -107,23 +109,18 @@ async fn wake(about: &About, instance: u32) -> Result<(), Fault> {
     woken.map_err(|error| Fault { class: FaultClass::Transient, ..error.fault() })
 }
 
-/// Finds out whether the present instance exists.
-pub(super) async fn look_up(about: &About) -> Event {
-    match find(about).await {
+/// Finds out whether the present instance exists. First it is written down that it is used, if that is not known
+/// to be so: it may come from the shelf, or an earlier incarnation may have been about to.
+pub(super) async fn look_up(about: &About, instance: u32) -> Event {
+    let found = async {
+        if !about.entry.is_sandbox_written() {
+            about.intend(instance, about.sandbox()?).await?;
+        }
+        find(about).await
+    };
+    match found.await {
         // Another's sandbox of that name is not ours to use.
         Ok(found) => Event::LookedUp { present: found.is_some_and(|found| about.is_ours(&found)) },
-        Err(fault) => Event::LookUpFailed(fault),
-    }
-}
-
-/// Takes a parked sandbox off the journal's shelf, and finds out whether it exists.
-pub(super) async fn unpark(about: &About, instance: u32) -> Event {
-    let intended = match about.sandbox() {
-        Ok(sandbox) => about.intend(instance, sandbox).await,
-        Err(fault) => Err(fault),
-    };
-    match intended {
-        Ok(()) => look_up(about).await,
         Err(fault) => Event::LookUpFailed(fault),
     }
 }

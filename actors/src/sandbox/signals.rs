@@ -171,13 +171,8 @@ pub enum Effect {
         /// Counted from 1 within the session.
         instance: u32,
     },
-    /// Find out whether this instance exists.
+    /// Find out whether this instance exists; it is the session's from now on.
     LookUp {
-        /// Counted from 1 within the session.
-        instance: u32,
-    },
-    /// Take this instance, which is parked, off the shelf, and find out whether it exists.
-    Unpark {
         /// Counted from 1 within the session.
         instance: u32,
     },

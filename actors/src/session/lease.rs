@@ -24,7 +24,7 @@
 //! precondition although nobody took the lease from us: nobody can have, because a lease lapses only a full
 //! TTL after its last beat, and [`Event::Expired`] comes before that. In that one case, and only when the
 //! refusal names the token and says that the lease is active, we take the token up and go on. Not of an item
-//! that was found acknowledged ([`Event::AckedBefore`]): of that one nobody knows how long ago it was.
+//! that another may have acknowledged before us ([`Event::Presumed`]): that token may be its.
 //!
 //! # An item that ends
 //! The server compares no token once an item is to end, or has ended: such an item takes a beat from anyone. A
@@ -39,6 +39,7 @@ mod signals;
 use std::time::Duration;
 
 pub use self::signals::{Effect, Ending, Event, Loss};
+use super::state::InheritedLease;
 use crate::fault::{Fault, FaultClass};
 use crate::machine::IllegalEvent;
 use crate::ports::{Heartbeat, HeartbeatToken, ItemState, LeaseState};
@@ -124,7 +125,7 @@ pub struct Chain {
 /// Whether the server wants the item to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// No beat was accepted yet, and nobody knows since when the item has been acknowledged, or whose it is.
+    /// No beat was accepted yet, and another may have acknowledged the item before us.
     Doubtful,
     /// No beat was accepted yet.
     Unconfirmed,
@@ -141,18 +142,12 @@ impl Lease {
         Self::Acking { attempt: 1 }
     }
 
-    /// A lease of an earlier incarnation, whose last beat may have got an answer that nobody saw.
-    ///
-    /// `left` is the time until it expires; there is no `token` if it was acknowledged and never beaten for.
-    pub fn resume(
-        token: Option<HeartbeatToken>,
-        ttl: Duration,
-        left: Duration,
-        effects: &mut Vec<Effect>,
-    ) -> Self {
+    /// A lease of an earlier incarnation.
+    pub fn resume(inherited: InheritedLease, effects: &mut Vec<Effect>) -> Self {
+        let InheritedLease { token, ttl, left, is_unheard } = inherited;
         effects.push(Effect::ArmExpiry { number: 0, after: left });
-        let standing = Standing::Unconfirmed;
-        Self::Resting(Chain { token, failures: 1, number: 0, ttl, expiry: 0, standing }).beat(effects)
+        let (standing, failures) = (Standing::Unconfirmed, u32::from(is_unheard));
+        Self::Resting(Chain { token, failures, number: 0, ttl, expiry: 0, standing }).beat(effects)
     }
 
     /// One word for the state.
@@ -182,7 +177,7 @@ impl Lease {
         let illegal = IllegalEvent { machine: "lease", state: self.name(), event: event.name() };
         let next = match (&*self, event) {
             (S::Acking { .. }, E::Acked) => acknowledged(Standing::Unconfirmed, policy, effects),
-            (S::Acking { .. }, E::AckedBefore) => acknowledged(Standing::Doubtful, policy, effects),
+            (S::Acking { .. }, E::Presumed) => acknowledged(Standing::Doubtful, policy, effects),
             (S::Acking { attempt }, E::AckFailed(fault)) => ack_failed(*attempt, fault, policy, effects),
             (S::AckBackoff { attempt: waiting }, E::AckRetryDue { attempt }) if *waiting == attempt => {
                 effects.push(Effect::Ack);
@@ -247,11 +242,11 @@ impl Lease {
             )
             | (
                 S::Stopping { .. } | S::StopBackoff { .. } | S::Over,
-                E::Acked | E::AckedBefore | E::AckFailed(_),
+                E::Acked | E::Presumed | E::AckFailed(_),
             )
             | (S::Stopping { .. } | S::StopBackoff { .. }, E::Release)
             | (S::Over, E::Stopped | E::StopFailed(_)) => return Ok(()),
-            (_, E::Acked | E::AckedBefore | E::AckFailed(_) | E::Stopped | E::StopFailed(_)) => {
+            (_, E::Acked | E::Presumed | E::AckFailed(_) | E::Stopped | E::StopFailed(_)) => {
                 return Err(illegal);
             }
         };

@@ -57,9 +57,7 @@ impl Machine {
             (_, Some(end)) if end.is_loss() => Lease::Over,
             (None, None) => Lease::claim(&mut about_lease),
             (None, Some(_)) => Lease::Over,
-            (Some(InheritedLease { token, ttl, left }), _) => {
-                Lease::resume(token, ttl, left, &mut about_lease)
-            }
+            (Some(inherited), _) => Lease::resume(inherited, &mut about_lease),
         };
         effects.extend(about_lease.into_iter().map(Effect::Lease));
         let state = match (inherited.end, &lease) {

@@ -15,6 +15,7 @@ use super::actor::SessionMsg;
 use super::lease;
 use super::signals::Event;
 use crate::context::{Context, control};
+use crate::fault::{Fault, FaultClass};
 use crate::ledger::Entry;
 use crate::notice::Notice;
 use crate::ports::{Answer, ControlError, HeartbeatToken, Record};
@@ -36,15 +37,21 @@ pub(super) async fn acknowledge(context: Arc<Context>, entry: Arc<Entry>, to: Ac
     };
     let event = match claimed.await {
         Err(fault) => lease::Event::AckFailed(fault),
+        Ok(()) if !entry.is_restored() && !entry.is_reserved(Instant::now()) => {
+            let late = "it could not be acknowledged before it may have been offered to others";
+            lease::Event::AckFailed(Fault::new(FaultClass::Permanent, late))
+        }
         Ok(()) => match control(context.settings.deadlines.ack, context.ports.control.ack(&item)).await {
             // Before the first beat: what a successor finds refused is then known to be ours.
-            Ok(()) => {
+            Ok(()) if entry.is_reserved(Instant::now()) => {
                 let ttl = context.settings.session.lease.initial_ttl;
                 context.note(&item.id, Record::Beat { token: None, ttl }).await;
                 lease::Event::Acked
             }
-            // An earlier process may have come so far and no further; the first beat tells.
-            Err(ControlError::Conflict { .. }) if entry.is_restored() => lease::Event::AckedBefore,
+            // The first beat tells whose it is.
+            Ok(()) => lease::Event::Presumed,
+            // An earlier process may have come so far and no further.
+            Err(ControlError::Conflict { .. }) if entry.is_restored() => lease::Event::Presumed,
             Err(error) => lease::Event::AckFailed(error.fault()),
         },
     };
@@ -60,6 +67,7 @@ pub(super) async fn beat(
     within: Duration,
 ) {
     let sent = Instant::now();
+    entry.send_beat();
     match control(within, context.ports.control.heartbeat(&entry.item, token.as_ref())).await {
         Ok(beat) => {
             if beat.extended {

@@ -135,4 +135,6 @@ pub struct InheritedLease {
     pub ttl: Duration,
     /// How much of that is left.
     pub left: Duration,
+    /// Whether a beat was sent of which no answer was heard, or may have been.
+    pub is_unheard: bool,
 }

@@ -224,7 +224,8 @@ impl SandboxProvider for FakeProvider {
                 old.may_be_taken_over_by(spec)?;
             }
             let old = spec.files_of.as_ref().and_then(|old| world.sandboxes.remove(old));
-            let taken = |mut old: FakeSandbox| (std::mem::take(&mut old.files), std::mem::take(&mut old.calls));
+            let taken =
+                |mut old: FakeSandbox| (std::mem::take(&mut old.files), std::mem::take(&mut old.calls));
             let (files, mut calls) = old.map(taken).unwrap_or_default();
             calls.retain(|_, call| call.done.borrow().is_some());
             let sandbox = FakeSandbox {

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use remuda_actors::Tree;
 use remuda_actors::event::Event;
 use remuda_actors::ids::EnvironmentId;
+use remuda_actors::notice::Notice;
 use remuda_actors::ports::{
     Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, Record, Session, StopMode,
     WorkItem,
 };
-use remuda_actors::notice::Notice;
 use remuda_actors::session::end::Outcome;
 use remuda_actors::testing::{Brain, FakeControl, Stage, Strike, call};
 

@@ -15,11 +15,7 @@ impl Lifecycle {
     }
 
     pub(super) fn look_up(&mut self, attempt: u32, maker: Maker, effects: &mut Vec<Effect>) {
-        let instance = self.instance;
-        effects.push(match maker {
-            Maker::Us | Maker::Earlier => Effect::LookUp { instance },
-            Maker::Parked => Effect::Unpark { instance },
-        });
+        effects.push(Effect::LookUp { instance: self.instance });
         self.state = State::LookingUp { attempt, maker };
     }
 

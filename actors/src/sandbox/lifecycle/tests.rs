@@ -70,7 +70,6 @@ fn brief(effect: &Effect) -> String {
         },
         Effect::ArmIdle { number, .. } => format!("idle {number}"),
         Effect::Inspect { number } => format!("inspect {number}"),
-        Effect::Unpark { instance } => format!("unpark {instance}"),
         Effect::ArmPart { .. } => "part".to_owned(),
         Effect::Shelve => "shelve".to_owned(),
         Effect::Standby => "standby".to_owned(),
@@ -452,7 +451,7 @@ fn a_sandbox_whose_files_are_wanted_is_not_deleted_before_the_next_one_has_them(
 fn a_parked_sandbox_sleeps_on_until_a_call_comes() {
     let mut effects = Vec::new();
     let lifecycle = Lifecycle::unpark(2, &mut effects);
-    assert_eq!(effects, [Effect::Unpark { instance: 2 }]);
+    assert_eq!(effects, [Effect::LookUp { instance: 2 }]);
     let mut bench = Bench { lifecycle, policy: policy() };
     assert!(bench.step(Event::LookedUp { present: true }).is_empty());
     assert_eq!(bench.state(), "standby");
@@ -461,7 +460,7 @@ fn a_parked_sandbox_sleeps_on_until_a_call_comes() {
     let mut bench = Bench { lifecycle: Lifecycle::unpark(2, &mut Vec::new()), policy: policy() };
     bench.call("a");
     assert_eq!(bench.step(Event::LookUpFailed(fault(FaultClass::Transient))), ["retry after 1"]);
-    assert_eq!(bench.step(Event::RetryDue { attempt: 1 }), ["unpark 2"]);
+    assert_eq!(bench.step(Event::RetryDue { attempt: 1 }), ["look up 2"]);
     assert_eq!(bench.step(Event::LookedUp { present: true }), ["resume"]);
 
     let mut bench = Bench { lifecycle: Lifecycle::unpark(2, &mut Vec::new()), policy: policy() };

@@ -10,8 +10,10 @@ use crate::ports::{Heartbeat, HeartbeatToken, LeaseState};
 pub enum Event {
     /// The acknowledgement was accepted.
     Acked,
-    /// It had been acknowledged before: by an earlier process of ours, or by another whose item it is now.
-    AckedBefore,
+    /// It is acknowledged, but perhaps not by us: it was refused, and an earlier process of ours may have made it;
+    /// or it was accepted so late that the item may have been offered to another before, and a server may accept
+    /// more than one.
+    Presumed,
     /// It was not.
     AckFailed(Fault),
     /// The wait before acknowledgement `attempt + 1` is over.
@@ -72,7 +74,7 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Acked => "acked",
-            Self::AckedBefore => "acked_before",
+            Self::Presumed => "presumed",
             Self::AckFailed(_) => "ack_failed",
             Self::AckRetryDue { .. } => "ack_retry_due",
             Self::Beaten { .. } => "beaten",

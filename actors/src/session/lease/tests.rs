@@ -69,21 +69,21 @@ fn row_5_the_beat_follows_the_acknowledgement_at_once_and_before_anything_else()
 fn an_ending_item_that_another_may_have_acknowledged_is_not_stopped() {
     for (state, extended) in [(ItemState::Stopping, false), (ItemState::Stopping, true)] {
         let mut lease = Lease::claim(&mut Vec::new());
-        step(&mut lease, Event::AckedBefore);
+        step(&mut lease, Event::Presumed);
         let beat = Event::Beaten { number: 0, beat: beat("x", state, extended), took: Duration::ZERO };
         let effects = step(&mut lease, beat);
         assert_eq!(ended(&effects), Some(&Ending::Lost(Loss::Taken)));
         assert_eq!(lease, Lease::Over);
     }
     let mut lease = Lease::claim(&mut Vec::new());
-    step(&mut lease, Event::AckedBefore);
+    step(&mut lease, Event::Presumed);
     assert!(step(&mut lease, beaten(0, "hb-1")).contains(&Effect::Held), "it was ours all the time");
 }
 
 #[test]
 fn an_item_that_another_may_have_acknowledged_is_not_stopped() {
     let mut lease = Lease::claim(&mut Vec::new());
-    step(&mut lease, Event::AckedBefore);
+    step(&mut lease, Event::Presumed);
     step(&mut lease, Event::BeatFailed { number: 0, fault: fault(FaultClass::Throttled) });
     assert_eq!(step(&mut lease, Event::Release), [Effect::Over]);
 }
@@ -292,7 +292,7 @@ fn no_token_is_taken_up_from_an_item_that_is_not_leased() {
 #[test]
 fn no_token_is_taken_up_of_an_item_that_another_may_have_acknowledged() {
     let mut lease = Lease::claim(&mut Vec::new());
-    let effects = step(&mut lease, Event::AckedBefore);
+    let effects = step(&mut lease, Event::Presumed);
     assert!(effects.contains(&Effect::Acknowledged));
     step(&mut lease, Event::BeatFailed { number: 0, fault: fault(FaultClass::Ambiguous) });
     step(&mut lease, Event::BeatDue { number: 1 });
@@ -301,7 +301,7 @@ fn no_token_is_taken_up_of_an_item_that_another_may_have_acknowledged() {
     assert_eq!(ended(&effects), Some(&Ending::Lost(Loss::Taken)));
     // One that takes a first beat was nobody else's.
     let mut lease = Lease::claim(&mut Vec::new());
-    step(&mut lease, Event::AckedBefore);
+    step(&mut lease, Event::Presumed);
     assert!(step(&mut lease, beaten(0, "hb-1")).contains(&Effect::Held));
 }
 
@@ -309,11 +309,19 @@ fn no_token_is_taken_up_of_an_item_that_another_may_have_acknowledged() {
 fn a_resumed_lease_goes_on_with_its_chain() {
     let mut effects = Vec::new();
     let left = Duration::from_secs(40);
-    let mut lease = Lease::resume(Some(token("hb-7")), TTL, left, &mut effects);
+    let inherited = InheritedLease { token: Some(token("hb-7")), ttl: TTL, left, is_unheard: false };
+    let mut lease = Lease::resume(inherited.clone(), &mut effects);
     let beat = Effect::Beat { number: 0, token: Some(token("hb-7")), within: MAX_INTERVAL };
     assert_eq!(effects, [Effect::ArmExpiry { number: 0, after: left }, beat]);
     let effects = step(&mut lease, beaten(0, "hb-8"));
     assert!(effects.contains(&Effect::Held));
+    // A token that nobody here knows is taken up if a beat may have been sent for it, and not otherwise.
+    for is_unheard in [true, false] {
+        let mut lease = Lease::resume(InheritedLease { is_unheard, ..inherited.clone() }, &mut Vec::new());
+        let current = Some(LeaseState { token: Some(token("hb-8")), active: true });
+        let effects = step(&mut lease, Event::PreconditionFailed { number: 0, current });
+        assert_eq!(ended(&effects).is_none(), is_unheard, "{effects:?}");
+    }
 }
 
 #[test]

@@ -359,8 +359,12 @@ fn an_item_that_could_not_be_acknowledged_is_not_ours_to_stop() {
 #[test]
 fn a_successor_beats_and_fetches_without_acknowledging_again() {
     let left = Duration::from_secs(50);
-    let lease =
-        InheritedLease { token: Some(HeartbeatToken::new("hb-9")), ttl: Duration::from_secs(120), left };
+    let lease = InheritedLease {
+        token: Some(HeartbeatToken::new("hb-9")),
+        ttl: Duration::from_secs(120),
+        left,
+        is_unheard: false,
+    };
     let inheritance = Inheritance { lease: Some(lease), ..Inheritance::default() };
     let mut effects = Vec::new();
     Machine::start(Target::Session("sesn_1".into()), inheritance, &mut effects);
@@ -373,7 +377,7 @@ fn a_successor_of_a_session_that_was_ending_goes_on_ending_it() {
         [(End::Idle, "stop"), (End::Lost(Loss::Taken), "done Lost"), (End::HandedBack, "done HandedBack")]
     {
         let left = Duration::from_secs(50);
-        let lease = InheritedLease { token: None, ttl: Duration::from_secs(120), left };
+        let lease = InheritedLease { token: None, ttl: Duration::from_secs(120), left, is_unheard: false };
         let inheritance = Inheritance { lease: Some(lease), end: Some(end), ..Inheritance::default() };
         let mut effects = Vec::new();
         let machine = Machine::start(Target::Session("sesn_1".into()), inheritance, &mut effects);

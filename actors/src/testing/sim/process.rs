@@ -131,7 +131,9 @@ impl Process {
                 }
                 Ok(Notice::Ended { work, outcome, reason, .. }) => {
                     let given_up = matches!(outcome, Outcome::Lost | Outcome::Failed);
-                    if world.setup.keeps_answers && given_up {
+                    // One that was stopped when the process died before it heard so is rightly given up for the next.
+                    let is_over = world.control.stage(work.as_str()).is_none();
+                    if world.setup.keeps_answers && given_up && !is_over {
                         let what = format!("host {host} gives {work} up though nothing took it: {reason}");
                         world.watch(|_, findings| findings.broken(Invariant::Ends, what));
                     }

@@ -47,7 +47,6 @@ proptest! {
                 match &effect {
                     Effect::Create { .. }
                     | Effect::LookUp { .. }
-                    | Effect::Unpark { .. }
                     | Effect::Shelve
                     | Effect::Delete
                     | Effect::Standby
@@ -152,10 +151,8 @@ fn answer(world: &mut World, asked: &Effect, lose: bool) -> Event {
             world.exists = Some(*instance);
             if lose { create_failed(FaultClass::Ambiguous) } else { Event::Created }
         }
-        Effect::LookUp { .. } | Effect::Unpark { .. } if lose => {
-            Event::LookUpFailed(fault(FaultClass::Transient))
-        }
-        Effect::LookUp { .. } | Effect::Unpark { .. } => Event::LookedUp { present: world.exists.is_some() },
+        Effect::LookUp { .. } if lose => Event::LookUpFailed(fault(FaultClass::Transient)),
+        Effect::LookUp { .. } => Event::LookedUp { present: world.exists.is_some() },
         Effect::Standby if lose => Event::StandbyFailed(fault(FaultClass::Ambiguous)),
         Effect::Standby => Event::StoodBy,
         Effect::Resume if lose => Event::ResumeFailed(fault(FaultClass::Transient)),

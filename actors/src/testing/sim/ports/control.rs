@@ -85,7 +85,8 @@ impl ControlPlane for Control {
         expected: Option<&HeartbeatToken>,
     ) -> Result<Heartbeat, ControlError> {
         let (life, sent) = (&self.0, Instant::now());
-        let host = life.host.index;
+        let (host, number) = (life.host.index, life.number);
+        let unanswered = life.world.watch(|watch, _| watch.beating(host, number, &item.id));
         let beat = self.ask(Operation::Heartbeat, item, |control, item| {
             let (world, expected) = (Arc::clone(&life.world), expected.cloned());
             async move {
@@ -98,9 +99,17 @@ impl ControlPlane for Control {
         });
         let beat = beat.await;
         life.world.watch(|watch, _| match &beat {
-            Ok(beat) if beat.extended => watch.beaten(host, item, sent + beat.ttl),
-            Err(ControlError::PreconditionFailed { .. }) => watch.told_lost(host, &item.id),
-            _ => {}
+            Ok(beat) => {
+                watch.beat_heard(host, number, &item.id);
+                if beat.extended {
+                    watch.beaten(host, item, sent + beat.ttl);
+                }
+            }
+            Err(ControlError::PreconditionFailed { .. }) => {
+                watch.beat_heard(host, number, &item.id);
+                watch.told_lost(host, &item.id, unanswered);
+            }
+            Err(_) => {}
         });
         beat
     }

@@ -23,6 +23,8 @@ pub(super) struct Leases {
     holders: BTreeMap<WorkId, usize>,
     /// Items about which the control plane broke its promise: more than one may rightly think it theirs.
     robbed: BTreeSet<WorkId>,
+    /// The life in which a host last sent a beat, and whether it heard what became of it.
+    beats: BTreeMap<(usize, WorkId), (u32, bool)>,
     /// When somebody last wrote to a session.
     said: BTreeMap<String, Instant>,
     tenures: u64,
@@ -33,8 +35,8 @@ struct Known {
     session: Option<SessionId>,
     /// When the host must think it over.
     until: Instant,
-    /// Whether it was told that it is.
-    lost: bool,
+    /// When it was told that it is.
+    lost: Option<Instant>,
     /// Which time without a gap it is that the host holds it.
     tenure: u64,
 }
@@ -49,20 +51,23 @@ impl Leases {
 
     fn keep(&mut self, host: usize, item: &WorkItem, until: Instant) {
         let tenure = match self.known.get(&(host, item.id.clone())) {
-            Some(known) if !known.lost && known.until >= Instant::now() => known.tenure,
+            Some(known) if known.lost.is_none() && known.until >= Instant::now() => known.tenure,
             _ => {
                 self.tenures += 1;
                 self.tenures
             }
         };
-        let known = Known { session: item.session().cloned(), until, lost: false, tenure };
+        let known = Known { session: item.session().cloned(), until, lost: None, tenure };
         self.known.insert((host, item.id.clone()), known);
     }
 
     fn may_act(&self, host: usize, work: &WorkId) -> Result<(), &'static str> {
         match self.known.get(&(host, work.clone())) {
             None => Err("it never acknowledged the item"),
-            Some(known) if known.lost => Err("it was told that the lease has moved on"),
+            // What it is told in one moment may lie in an actor's queue until the next.
+            Some(known) if known.lost.is_some_and(|told| told < Instant::now()) => {
+                Err("it was told that the lease has moved on")
+            }
             Some(known) if Instant::now() > known.until => Err("no beat was accepted for a whole TTL"),
             Some(_) => Ok(()),
         }
@@ -73,6 +78,22 @@ impl Watch {
     /// A host has heard that its acknowledgement was accepted.
     pub(in crate::testing::sim) fn acked(&mut self, host: usize, item: &WorkItem, until: Instant) {
         self.leases.keep(host, item, until);
+        // Whoever held it before does not any more.
+        if self.leases.holders.get(&item.id).is_some_and(|holder| *holder != host) {
+            self.leases.holders.remove(&item.id);
+        }
+    }
+
+    /// A host sends a beat. Returns whether one before it may not have been answered.
+    pub(in crate::testing::sim) fn beating(&mut self, host: usize, life: u32, work: &WorkId) -> bool {
+        let beats = self.leases.beats.insert((host, work.clone()), (life, false));
+        // A process does not know what the one before it has sent.
+        beats.is_some_and(|(of, answered)| of != life || !answered)
+    }
+
+    /// A host hears what became of a beat.
+    pub(in crate::testing::sim) fn beat_heard(&mut self, host: usize, life: u32, work: &WorkId) {
+        self.leases.beats.insert((host, work.clone()), (life, true));
     }
 
     /// The control plane accepted a beat.
@@ -85,13 +106,15 @@ impl Watch {
         self.leases.keep(host, item, until);
     }
 
-    /// A host has heard that its lease has moved on. If it was its own beat that moved it, it may find that out.
-    pub(in crate::testing::sim) fn told_lost(&mut self, host: usize, work: &WorkId) {
-        if self.leases.holders.get(work) == Some(&host) && !self.leases.robbed.contains(work) {
+    /// A host has heard that its lease has moved on. If it may have been its own beat that moved it, it may think so:
+    /// no promise of the control plane tells its token from that of one to whom the item was given before its time.
+    pub(in crate::testing::sim) fn told_lost(&mut self, host: usize, work: &WorkId, unanswered: bool) {
+        let is_robbed = self.leases.robbed.contains(work);
+        if unanswered && (is_robbed || self.leases.holders.get(work) == Some(&host)) {
             return;
         }
         if let Some(known) = self.leases.known.get_mut(&(host, work.clone())) {
-            known.lost = true;
+            known.lost.get_or_insert_with(Instant::now);
         }
     }
 
@@ -174,7 +197,11 @@ impl Watch {
             findings.broken(Invariant::NoActAfterLoss, format!("host {host} starts {call}, but {why}"));
         }
         let is_robbed = |work: &WorkId| self.leases.robbed.contains(work);
-        if self.leases.of(host, session).any(|work| is_robbed(work) && self.leases.may_act(host, work).is_ok()) {
+        if self
+            .leases
+            .of(host, session)
+            .any(|work| is_robbed(work) && self.leases.may_act(host, work).is_ok())
+        {
             // It cannot know yet.
             return;
         }
