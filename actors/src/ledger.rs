@@ -208,7 +208,9 @@ impl Ledger {
         let mut restored = Vec::new();
         for Replayed { work, age, record } in replayed {
             if let Record::Claimed { item } = &record {
-                restored.extend(self.admit(item.clone(), now, None));
+                // It was offered no longer before that than a poll takes.
+                let asked = now.checked_sub(age + Duration::from_secs(1)).unwrap_or(now);
+                restored.extend(self.admit(item.clone(), asked, None));
             }
             if let Some(entry) = self.get(&work) {
                 entry.replay(record, now.checked_sub(age).unwrap_or(now));
@@ -239,10 +241,9 @@ impl Entry {
         Inheritance { lease, calls: calls.collect(), end: memory.end.clone() }
     }
 
-    /// Whether the queue keeps it for us at `now`, if it was not acknowledged. It does not keep what an earlier
-    /// process was offered.
+    /// Whether the queue keeps it for us at `now`, if it was not acknowledged.
     pub(crate) fn is_reserved(&self, now: Instant) -> bool {
-        !self.is_restored() && now < self.asked + RESERVED
+        now < self.asked + RESERVED
     }
 
     /// Whether an earlier process claimed it, and may have acknowledged it.
@@ -254,7 +255,6 @@ impl Entry {
     pub(crate) fn send_beat(&self) {
         self.memory().is_unheard = true;
     }
-
 
     /// The lease was acknowledged or extended at `at`.
     pub(crate) fn keep_lease(&self, token: Option<HeartbeatToken>, ttl: Duration, at: Instant) {

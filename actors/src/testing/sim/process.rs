@@ -175,7 +175,7 @@ fn sabotage(life: Arc<Life>) -> Sabotage {
         let fails = world.plan.sabotage(actor, event, &mut dice)
             && world.injects(Some(host), format_args!("the {} actor fails at `{event}`", actor.name()));
         if fails {
-            world.watch(|watch, _| watch.sabotaged());
+            world.watch(|watch, _| watch.sabotaged(host));
         }
         fails
     })

@@ -91,6 +91,12 @@ impl Watch {
         beats.is_some_and(|(of, answered)| of != life || !answered)
     }
 
+    /// An actor of a host fails, perhaps the one that was just told what became of a beat.
+    pub(super) fn forgets(&mut self, host: usize) {
+        let of_host = self.leases.beats.range_mut((host, WorkId::from(""))..(host + 1, WorkId::from("")));
+        of_host.for_each(|(_, (_, answered))| *answered = false);
+    }
+
     /// A host hears what became of a beat.
     pub(in crate::testing::sim) fn beat_heard(&mut self, host: usize, life: u32, work: &WorkId) {
         self.leases.beats.insert((host, work.clone()), (life, true));
@@ -110,7 +116,9 @@ impl Watch {
     /// no promise of the control plane tells its token from that of one to whom the item was given before its time.
     pub(in crate::testing::sim) fn told_lost(&mut self, host: usize, work: &WorkId, unanswered: bool) {
         let is_robbed = self.leases.robbed.contains(work);
-        if unanswered && (is_robbed || self.leases.holders.get(work) == Some(&host)) {
+        let is_own = self.leases.holders.get(work) == Some(&host);
+        let is_in_doubt = if is_robbed { unanswered } else { is_own };
+        if is_in_doubt {
             return;
         }
         if let Some(known) = self.leases.known.get_mut(&(host, work.clone())) {

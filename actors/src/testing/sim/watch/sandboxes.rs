@@ -39,9 +39,10 @@ impl Watch {
         }
     }
 
-    /// An actor is made to fail.
-    pub(in crate::testing::sim) fn sabotaged(&mut self) {
+    /// An actor of a host is made to fail.
+    pub(in crate::testing::sim) fn sabotaged(&mut self, host: usize) {
         self.sandboxes.sabotaged = true;
+        self.forgets(host);
     }
 
     /// Sandboxes vanish, or are not listed though they are there.
