@@ -194,9 +194,9 @@ MUTANTS = [
         [
             (
                 "session/requests.rs",
-                "match control(context.settings.deadlines.ack, context.ports.control.ack(&item)).await {",
+                "match control(context.settings.deadlines.ack, context.ports.control.ack(item)).await {",
                 'match if crate::mutant("no-ack") { Ok(()) } else { control(context.settings.deadlines.ack, '
-                "context.ports.control.ack(&item)).await } {",
+                "context.ports.control.ack(item)).await } {",
             )
         ],
     ),
@@ -292,10 +292,21 @@ MUTANTS = [
         [
             (
                 "sandbox/requests.rs",
-                "intended.await.map_err(|fault| Fault {",
-                'intended.await.map_err(|fault| if crate::mutant("intent-unheard") { fault } else { Fault {',
+                "if !about.entry.is_sandbox_written() {",
+                'if !about.entry.is_sandbox_written() && !crate::mutant("intent-unheard") {',
             ),
-            ("sandbox/requests.rs", "class: FaultClass::Transient, ..fault })\n    }\n", "class: FaultClass::Transient, ..fault } })\n    }\n"),
+        ],
+    ),
+    Mutant(
+        "late-acks",
+        "an item is acknowledged however long ago it was offered",
+        ["everything"],
+        [
+            (
+                "session/requests.rs",
+                "    if entry.is_reserved(Instant::now()) {",
+                '    if entry.is_reserved(Instant::now()) || crate::mutant("late-acks") {',
+            )
         ],
     ),
 ]

@@ -23,8 +23,9 @@
 //! When a beat's answer was lost, the server may hold a token we never saw, and the next beat fails its
 //! precondition although nobody took the lease from us: nobody can have, because a lease lapses only a full
 //! TTL after its last beat, and [`Event::Expired`] comes before that. In that one case, and only when the
-//! refusal names the token and says that the lease is active, we take the token up and go on. Not of an item
-//! that another may have acknowledged before us ([`Event::Presumed`]): that token may be its.
+//! refusal names the token and says that the lease is active, we take the token up and go on. For the first beat
+//! this holds because an item is acknowledged only while the queue keeps it for us: several workers may
+//! acknowledge one that was offered again.
 //!
 //! # An item that ends
 //! The server compares no token once an item is to end, or has ended: such an item takes a beat from anyone. A
@@ -125,8 +126,6 @@ pub struct Chain {
 /// Whether the server wants the item to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// No beat was accepted yet, and another may have acknowledged the item before us.
-    Doubtful,
     /// No beat was accepted yet.
     Unconfirmed,
     /// The lease is ours.
@@ -176,8 +175,7 @@ impl Lease {
         use {Event as E, Lease as S};
         let illegal = IllegalEvent { machine: "lease", state: self.name(), event: event.name() };
         let next = match (&*self, event) {
-            (S::Acking { .. }, E::Acked) => acknowledged(Standing::Unconfirmed, policy, effects),
-            (S::Acking { .. }, E::Presumed) => acknowledged(Standing::Doubtful, policy, effects),
+            (S::Acking { .. }, E::Acked) => acknowledged(policy, effects),
             (S::Acking { attempt }, E::AckFailed(fault)) => ack_failed(*attempt, fault, policy, effects),
             (S::AckBackoff { attempt: waiting }, E::AckRetryDue { attempt }) if *waiting == attempt => {
                 effects.push(Effect::Ack);
@@ -206,10 +204,6 @@ impl Lease {
                 S::Stopping { .. } | S::StopBackoff { .. },
                 E::Expired { .. } | E::PreconditionFailed { .. },
             ) => over(effects),
-            // It may be another's, and if it is ours it lapses.
-            (S::Beating(chain) | S::Resting(chain), E::Release) if chain.standing == Standing::Doubtful => {
-                over(effects)
-            }
             (S::Acking { .. } | S::AckBackoff { .. } | S::Beating(_) | S::Resting(_), E::Release) => {
                 effects.push(Effect::Stop);
                 S::Stopping { attempt: 1 }
@@ -240,13 +234,10 @@ impl Lease {
                 | E::Expired { .. }
                 | E::StopRetryDue { .. },
             )
-            | (
-                S::Stopping { .. } | S::StopBackoff { .. } | S::Over,
-                E::Acked | E::Presumed | E::AckFailed(_),
-            )
+            | (S::Stopping { .. } | S::StopBackoff { .. } | S::Over, E::Acked | E::AckFailed(_))
             | (S::Stopping { .. } | S::StopBackoff { .. }, E::Release)
             | (S::Over, E::Stopped | E::StopFailed(_)) => return Ok(()),
-            (_, E::Acked | E::Presumed | E::AckFailed(_) | E::Stopped | E::StopFailed(_)) => {
+            (_, E::Acked | E::AckFailed(_) | E::Stopped | E::StopFailed(_)) => {
                 return Err(illegal);
             }
         };
@@ -270,8 +261,8 @@ impl Lease {
     }
 }
 
-fn acknowledged(standing: Standing, policy: &Policy, effects: &mut Vec<Effect>) -> Lease {
-    let ttl = policy.initial_ttl;
+fn acknowledged(policy: &Policy, effects: &mut Vec<Effect>) -> Lease {
+    let (ttl, standing) = (policy.initial_ttl, Standing::Unconfirmed);
     effects.push(Effect::Keep { token: None, ttl, ago: Duration::ZERO });
     effects.push(Effect::ArmExpiry { number: 0, after: ttl });
     let chain = Chain { token: None, failures: 0, number: 0, ttl, expiry: 0, standing };
@@ -307,13 +298,11 @@ fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effec
     let wanted = beat.extended && beat.state == ItemState::Live;
     let standing = match (chain.standing, wanted) {
         (Standing::Ending, _) => Standing::Ending,
-        // An item that is ending takes a beat from anyone, so this one proves nothing.
-        (Standing::Doubtful, false) => return lost(Loss::Taken, effects),
         (Standing::Unconfirmed | Standing::Held, false) => {
             effects.push(Effect::Ended(Ending::StopAsked));
             Standing::Ending
         }
-        (Standing::Doubtful | Standing::Unconfirmed, true) => {
+        (Standing::Unconfirmed, true) => {
             effects.push(Effect::Held);
             Standing::Held
         }
@@ -324,8 +313,7 @@ fn beaten(chain: Chain, beat: Heartbeat, took: Duration, effects: &mut Vec<Effec
 
 /// The chain to go on with after a failed precondition, if the server's token can only be our own.
 fn taken_up(chain: &Chain, current: Option<LeaseState>) -> Option<Chain> {
-    // Of an item whose acknowledgement is not ours to date, another may have the lease.
-    let may_be_ours = chain.failures > 0 && chain.standing != Standing::Doubtful;
+    let may_be_ours = chain.failures > 0;
     let current = current.filter(|current| current.active && may_be_ours)?;
     let token = current.token.filter(|token| Some(token) != chain.token.as_ref())?;
     Some(Chain { token: Some(token), failures: 0, number: chain.number + 1, ..chain.clone() })

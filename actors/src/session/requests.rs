@@ -23,39 +23,42 @@ use crate::ports::{Answer, ControlError, HeartbeatToken, Record};
 /// Live events read ahead of the session, at most.
 const READ_AHEAD: usize = 256;
 
-/// Writes the claim down, then acknowledges it: an item that was acknowledged and is forgotten may be stuck
-/// for good.
 pub(super) async fn acknowledge(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionMsg>) {
-    let item = entry.item.clone();
-    let claimed = async {
-        context.record(&item.id, Record::Claimed { item: item.clone() }).await?;
-        // What earlier items of the session have left must not be new to a successor.
-        for (call, sandbox) in entry.given_calls() {
-            context.record(&item.id, Record::CallStarted { call, sandbox }).await?;
-        }
-        Ok(())
-    };
-    let event = match claimed.await {
-        Err(fault) => lease::Event::AckFailed(fault),
-        Ok(()) if !entry.is_restored() && !entry.is_reserved(Instant::now()) => {
-            let late = "it could not be acknowledged before it may have been offered to others";
-            lease::Event::AckFailed(Fault::new(FaultClass::Permanent, late))
-        }
-        Ok(()) => match control(context.settings.deadlines.ack, context.ports.control.ack(&item)).await {
-            // Before the first beat: what a successor finds refused is then known to be ours.
-            Ok(()) if entry.is_reserved(Instant::now()) => {
-                let ttl = context.settings.session.lease.initial_ttl;
-                context.note(&item.id, Record::Beat { token: None, ttl }).await;
-                lease::Event::Acked
-            }
-            // The first beat tells whose it is.
-            Ok(()) => lease::Event::Presumed,
-            // An earlier process may have come so far and no further.
-            Err(ControlError::Conflict { .. }) if entry.is_restored() => lease::Event::Presumed,
-            Err(error) => lease::Event::AckFailed(error.fault()),
-        },
-    };
+    let event = take(&context, &entry).await.map_or_else(lease::Event::AckFailed, |()| lease::Event::Acked);
     let _ = to.cast(SessionMsg::Event(Event::Lease(event)));
+}
+
+/// Writes the claim down, then acknowledges it: an item that was acknowledged and is forgotten may be stuck
+/// for long.
+async fn take(context: &Context, entry: &Entry) -> Result<(), Fault> {
+    let item = &entry.item;
+    context.record(&item.id, Record::Claimed { item: item.clone() }).await?;
+    // What earlier items of the session have left must not be new to a successor.
+    for (call, sandbox) in entry.given_calls() {
+        context.record(&item.id, Record::CallStarted { call, sandbox }).await?;
+    }
+    is_reserved(entry)?;
+    match control(context.settings.deadlines.ack, context.ports.control.ack(item)).await {
+        // An earlier process may have come so far and no further.
+        Err(ControlError::Conflict { .. }) if entry.is_restored() => {}
+        acknowledged => acknowledged.map_err(|error| error.fault())?,
+    }
+    // Once more, since nobody knows when it arrived.
+    is_reserved(entry)?;
+    // Before the first beat: a successor knows then that the item is ours.
+    let ttl = context.settings.session.lease.initial_ttl;
+    context.note(&item.id, Record::Beat { token: None, ttl }).await;
+    Ok(())
+}
+
+/// Refuses what may have been offered to others: they may have acknowledged it too, and more than one would think
+/// it theirs. It is offered again if nobody beats for it.
+fn is_reserved(entry: &Entry) -> Result<(), Fault> {
+    if entry.is_reserved(Instant::now()) {
+        return Ok(());
+    }
+    let late = "it was not acknowledged before it may have been offered to others";
+    Err(Fault::new(FaultClass::Permanent, late))
 }
 
 pub(super) async fn beat(

@@ -10,10 +10,6 @@ use crate::ports::{Heartbeat, HeartbeatToken, LeaseState};
 pub enum Event {
     /// The acknowledgement was accepted.
     Acked,
-    /// It is acknowledged, but perhaps not by us: it was refused, and an earlier process of ours may have made it;
-    /// or it was accepted so late that the item may have been offered to another before, and a server may accept
-    /// more than one.
-    Presumed,
     /// It was not.
     AckFailed(Fault),
     /// The wait before acknowledgement `attempt + 1` is over.
@@ -74,7 +70,6 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Acked => "acked",
-            Self::Presumed => "presumed",
             Self::AckFailed(_) => "ack_failed",
             Self::AckRetryDue { .. } => "ack_retry_due",
             Self::Beaten { .. } => "beaten",

@@ -66,29 +66,6 @@ fn row_5_the_beat_follows_the_acknowledgement_at_once_and_before_anything_else()
 }
 
 #[test]
-fn an_ending_item_that_another_may_have_acknowledged_is_not_stopped() {
-    for (state, extended) in [(ItemState::Stopping, false), (ItemState::Stopping, true)] {
-        let mut lease = Lease::claim(&mut Vec::new());
-        step(&mut lease, Event::Presumed);
-        let beat = Event::Beaten { number: 0, beat: beat("x", state, extended), took: Duration::ZERO };
-        let effects = step(&mut lease, beat);
-        assert_eq!(ended(&effects), Some(&Ending::Lost(Loss::Taken)));
-        assert_eq!(lease, Lease::Over);
-    }
-    let mut lease = Lease::claim(&mut Vec::new());
-    step(&mut lease, Event::Presumed);
-    assert!(step(&mut lease, beaten(0, "hb-1")).contains(&Effect::Held), "it was ours all the time");
-}
-
-#[test]
-fn an_item_that_another_may_have_acknowledged_is_not_stopped() {
-    let mut lease = Lease::claim(&mut Vec::new());
-    step(&mut lease, Event::Presumed);
-    step(&mut lease, Event::BeatFailed { number: 0, fault: fault(FaultClass::Throttled) });
-    assert_eq!(step(&mut lease, Event::Release), [Effect::Over]);
-}
-
-#[test]
 fn a_beat_that_extends_nothing_does_not_prolong_the_lease() {
     let mut lease = beating();
     let beat = Event::Beaten { number: 1, beat: beat("x", ItemState::Stopping, false), took: Duration::ZERO };
@@ -287,22 +264,6 @@ fn no_token_is_taken_up_from_an_item_that_is_not_leased() {
         let effects = step(&mut lease, Event::PreconditionFailed { number: 2, current });
         assert_eq!(ended(&effects), Some(&Ending::Lost(Loss::Taken)));
     }
-}
-
-#[test]
-fn no_token_is_taken_up_of_an_item_that_another_may_have_acknowledged() {
-    let mut lease = Lease::claim(&mut Vec::new());
-    let effects = step(&mut lease, Event::Presumed);
-    assert!(effects.contains(&Effect::Acknowledged));
-    step(&mut lease, Event::BeatFailed { number: 0, fault: fault(FaultClass::Ambiguous) });
-    step(&mut lease, Event::BeatDue { number: 1 });
-    let current = Some(LeaseState { token: Some(token("another's")), active: true });
-    let effects = step(&mut lease, Event::PreconditionFailed { number: 1, current });
-    assert_eq!(ended(&effects), Some(&Ending::Lost(Loss::Taken)));
-    // One that takes a first beat was nobody else's.
-    let mut lease = Lease::claim(&mut Vec::new());
-    step(&mut lease, Event::Presumed);
-    assert!(step(&mut lease, beaten(0, "hb-1")).contains(&Effect::Held));
 }
 
 #[test]
