@@ -64,10 +64,7 @@ impl Leases {
     fn may_act(&self, host: usize, work: &WorkId) -> Result<(), &'static str> {
         match self.known.get(&(host, work.clone())) {
             None => Err("it never acknowledged the item"),
-            // What it is told in one moment may lie in an actor's queue until the next.
-            Some(known) if known.lost.is_some_and(|told| told < Instant::now()) => {
-                Err("it was told that the lease has moved on")
-            }
+            Some(known) if known.lost.is_some() => Err("it was told that the lease has moved on"),
             Some(known) if Instant::now() > known.until => Err("no beat was accepted for a whole TTL"),
             Some(_) => Ok(()),
         }
@@ -190,6 +187,13 @@ impl Watch {
         self.leases.of(host, session).any(|work| self.leases.may_act(host, work).is_ok())
     }
 
+    /// Whether a host hears just now that it may not act for a session any more: the sandbox actor may have begun
+    /// what the session actor has yet to forbid.
+    fn is_being_told(&self, host: usize, session: &str) -> bool {
+        let lost = |work| self.leases.known.get(&(host, WorkId::clone(work))).and_then(|known| known.lost);
+        self.leases.of(host, session).filter_map(lost).any(|told| told == Instant::now())
+    }
+
     /// Which time it is that a host holds a session.
     pub(super) fn tenure(&self, host: usize, session: &str) -> u64 {
         let known = |work: &WorkId| self.leases.known.get(&(host, work.clone())).map(|known| known.tenure);
@@ -199,7 +203,7 @@ impl Watch {
     /// A host gives a call to a hand.
     pub(super) fn begins(&self, host: usize, call: &CallId, control: &FakeControl, findings: &mut Findings) {
         let session = session_of(call);
-        if !self.holds(host, session) {
+        if !self.holds(host, session) && !self.is_being_told(host, session) {
             let refused = self.leases.of(host, session).last().map(|work| self.leases.may_act(host, work));
             let why = refused.and_then(Result::err).unwrap_or("it never held the session");
             findings.broken(Invariant::NoActAfterLoss, format!("host {host} starts {call}, but {why}"));
