@@ -123,6 +123,16 @@ impl Context {
         }
     }
 
+    /// Writes down that an item is not ours any more, and what its session may still ask about.
+    pub(crate) async fn end(&self, entry: &Entry) {
+        let left = entry.left().map(|(session, calls)| Record::Left { session, calls });
+        self.note(&entry.item.id, left.unwrap_or(Record::Ended)).await;
+        // What they left is this one's, and has an answer or is written down with it.
+        for work in entry.heir_of() {
+            self.note(&work, Record::Ended).await;
+        }
+    }
+
     /// Says that a machine met an event it cannot take.
     pub(crate) fn illegal(&self, illegal: IllegalEvent) {
         self.notices.publish(Notice::Illegal { what: illegal.to_string().into() });

@@ -8,7 +8,7 @@
 //! - The entry holds the item's admission slot, so that a restart neither leaks one nor counts twice.
 //! - A call that is in the hands of a sandbox has a record here, and one in the journal before that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,13 +20,13 @@ use tokio::time::Instant;
 
 use crate::admission::Slot;
 use crate::fault::{Fault, FaultClass};
-use crate::ids::{CallId, SandboxId, WorkId};
+use crate::ids::{CallId, SandboxId, SessionId, WorkId};
 use crate::ports::{HeartbeatToken, Record, Replayed, WorkItem};
-use crate::session::end::End;
+use crate::session::end::{End, Outcome};
 use crate::session::machine::{Inheritance, InheritedLease};
 use crate::session::run::Prior;
 use crate::tool::ToolResult;
-use crate::unanswered::Unanswered;
+use crate::unanswered::{Left, Unanswered};
 
 /// All work items we hold.
 #[derive(Debug, Default)]
@@ -66,6 +66,8 @@ struct Memory {
     end: Option<End>,
     /// Whether an earlier process claimed it.
     restored: bool,
+    /// The items whose unanswered calls are this one's now.
+    heir_of: BTreeSet<WorkId>,
     /// Whether the server may hold a token of ours that nobody here knows.
     is_unheard: bool,
 }
@@ -171,26 +173,22 @@ impl Ledger {
         self.entries.get(work).map(|entry| Arc::clone(&entry))
     }
 
-    /// Forgets a work item and frees its slot. What its session may still ask about is kept.
-    pub(crate) fn remove(&self, work: &WorkId) {
-        let Some((_, entry)) = self.entries.remove(work) else { return };
-        let (slot, calls) = {
-            let mut memory = entry.memory();
-            (memory.slot.take(), std::mem::take(&mut memory.calls))
-        };
-        drop(slot);
-        if let Some(session) = entry.item.session() {
-            let calls = calls.into_iter().filter(|(_, call)| call.is_written());
-            let calls = calls.map(|(id, call)| (id, call.sandbox)).collect();
-            self.unanswered().keep(session.clone(), calls);
-        }
+    /// Forgets a work item and frees its slot. What its session may still ask about is kept. Returns the items of
+    /// which that is forgotten instead.
+    #[must_use]
+    pub(crate) fn remove(&self, work: &WorkId) -> BTreeSet<WorkId> {
+        let Some((_, entry)) = self.entries.remove(work) else { return BTreeSet::new() };
+        drop(entry.memory().slot.take());
+        let Some((session, calls)) = entry.left() else { return BTreeSet::new() };
+        self.unanswered().keep(session, work.clone(), calls)
     }
 
     /// Gives an item what earlier items of its session have left.
     pub(crate) fn inherit(&self, entry: &Entry) {
         let Some(session) = entry.item.session() else { return };
-        let calls = self.unanswered().take(session);
+        let Left { works, calls } = self.unanswered().take(session);
         let mut memory = entry.memory();
+        memory.heir_of.extend(works);
         for (call, sandbox) in calls {
             memory.calls.entry(call).or_insert(CallMemory { sandbox, stage: CallStage::Given });
         }
@@ -207,6 +205,13 @@ impl Ledger {
     pub(crate) fn restore(&self, replayed: Vec<Replayed>, now: Instant) -> Vec<Arc<Entry>> {
         let mut restored = Vec::new();
         for Replayed { work, age, record } in replayed {
+            if let Record::Left { session, calls } = record {
+                self.entries.remove(&work);
+                restored.retain(|entry: &Arc<Entry>| entry.item.id != work);
+                // There were no more before.
+                let _ = self.unanswered().keep(session, work, calls);
+                continue;
+            }
             if let Record::Claimed { item } = &record {
                 // It was offered no longer before that than a poll takes.
                 let asked = now.checked_sub(age + Duration::from_secs(1)).unwrap_or(now);
@@ -380,6 +385,23 @@ impl Entry {
         }
     }
 
+    /// What the session may still ask about when nothing else of the item is ours any more.
+    pub(crate) fn left(&self) -> Option<(SessionId, BTreeMap<CallId, SandboxId>)> {
+        let memory = self.memory();
+        let given = memory.calls.iter().filter(|(_, call)| call.is_written());
+        let calls: BTreeMap<_, _> = given.map(|(id, call)| (id.clone(), call.sandbox.clone())).collect();
+        // One that was served to its end has asked for all of them.
+        let is_served = memory.end.as_ref().is_some_and(|end| end.outcome() == Outcome::Finished);
+        let session = self.item.session().filter(|_| !calls.is_empty() && !is_served)?;
+        Some((session.clone(), calls))
+    }
+
+    /// The other items whose unanswered calls are this one's now.
+    pub(crate) fn heir_of(&self) -> BTreeSet<WorkId> {
+        let memory = self.memory();
+        memory.heir_of.iter().filter(|work| **work != self.item.id).cloned().collect()
+    }
+
     /// The calls that were given to a sandbox and are not known to be answered, with what they came to.
     pub(crate) fn open_calls(&self) -> Vec<(CallId, Option<Arc<ToolResult>>)> {
         let memory = self.memory();
@@ -433,7 +455,7 @@ impl Entry {
                 // It may have died while one was on its way.
                 (memory.restored, memory.is_unheard) = (true, true);
             }
-            Record::Ended => {}
+            Record::Left { .. } | Record::Ended => {}
             Record::Beat { token, ttl } => {
                 memory.lease = Some(LeaseMemory { token, ttl, expires: at + ttl });
             }

@@ -363,5 +363,6 @@ async fn close(context: &Context, entry: &Entry) {
             let _ = context.delete(&sandbox, entry.item.session()).await;
         }
     }
-    context.ledger.remove(&entry.item.id);
+    // The process ends: what is forgotten now the journal tells the next one.
+    let _ = context.ledger.remove(&entry.item.id);
 }

@@ -275,7 +275,11 @@ impl Sessions {
     fn forget(&self, me: &ActorRef<SessionsMsg>, work: &WorkId, state: &mut State) {
         let Some(kid) = state.kids.remove(work) else { return };
         state.tasks.clear(work);
-        self.context.ledger.remove(work);
+        for forgotten in self.context.ledger.remove(work) {
+            let (context, work) = (Arc::clone(&self.context), forgotten.clone());
+            let ended = async move { context.note(&work, Record::Ended).await };
+            state.tasks.start(forgotten, me, ended);
+        }
         let session = kid.entry.item.session().cloned();
         let end = kid.entry.end();
         let outcome = end.as_ref().map_or(Outcome::Failed, End::outcome);
@@ -351,6 +355,6 @@ async fn let_go(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionsM
             tracing::warn!(error = %error.fault(), remuda.work.id = %entry.item.id, "could not stop a given-up item");
         }
     }
-    context.note(&entry.item.id, Record::Ended).await;
+    context.end(&entry).await;
     let _ = to.cast(SessionsMsg::LetGo(entry.item.id.clone()));
 }

@@ -3,10 +3,11 @@
 //! The types of the port stay free of this. In particular a credential has no other way into bytes than
 //! [`credential`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use remuda_actors::ids::{CallId, EnvironmentId, SandboxId, WorkId};
+use remuda_actors::ids::{CallId, EnvironmentId, SandboxId, SessionId, WorkId};
 use remuda_actors::ports::{HeartbeatToken, Record, Shelved, Target, WorkItem};
 use remuda_actors::secret::Secret;
 use remuda_actors::tool::ToolResult;
@@ -47,6 +48,11 @@ pub(super) enum Fact {
         work: WorkId,
         call: CallId,
     },
+    Left {
+        work: WorkId,
+        session: SessionId,
+        calls: BTreeMap<CallId, SandboxId>,
+    },
     Ended {
         work: WorkId,
     },
@@ -74,6 +80,7 @@ impl Fact {
             Record::CallStarted { call, sandbox } => Self::CallStarted { work, call, sandbox },
             Record::CallFinished { call, result } => Self::CallFinished { work, call, result },
             Record::CallPosted { call } => Self::CallPosted { work, call },
+            Record::Left { session, calls } => Self::Left { work, session, calls },
             Record::Ended => Self::Ended { work },
         }
     }
@@ -94,6 +101,7 @@ impl Fact {
             Self::CallStarted { work, call, sandbox } => (work, Record::CallStarted { call, sandbox }),
             Self::CallFinished { work, call, result } => (work, Record::CallFinished { call, result }),
             Self::CallPosted { work, call } => (work, Record::CallPosted { call }),
+            Self::Left { work, session, calls } => (work, Record::Left { session, calls }),
             Self::Ended { work } => (work, Record::Ended),
             Self::Shelved(_) | Self::Unshelved { .. } => return None,
         })
@@ -129,6 +137,7 @@ mod tests {
             r#"{"kind":"call_started","work":"w","call":"c","sandbox":"b"}"#,
             r#"{"kind":"call_finished","work":"w","call":"c","result":{"is_error":false,"content":[{"type":"text","text":"x"}]}}"#,
             r#"{"kind":"call_posted","work":"w","call":"c"}"#,
+            r#"{"kind":"left","work":"w","session":"s","calls":{"c":"b"}}"#,
             r#"{"kind":"ended","work":"w"}"#,
             r#"{"kind":"shelved","sandbox":"b","parked":null}"#,
             r#"{"kind":"shelved","sandbox":"b","parked":{"session":"s","instance":2,"disk_bytes":3,"memory_bytes":4}}"#,

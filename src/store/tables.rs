@@ -9,7 +9,7 @@
 //! # Invariants
 //! - Facts are applied in the order of their sequence numbers and each at most once: `applied`, the number of
 //!   the last one, changes in the same transaction.
-//! - There are no rows of work without its claim, and no result without the start of its call. What is said
+//! - There are no rows of work without its claim, except what it left, and no result without the start of its call. What is said
 //!   too late, after the end or the posting, leaves nothing behind.
 //! - Commits have two phases. They cost one more sync, and a page that is not what was written is then always
 //!   damage: with one phase redb would take it for a commit that was cut short, and go back to the one
@@ -49,7 +49,8 @@ mod slot {
     pub(super) const SANDBOX: u8 = 2;
     pub(super) const STARTED: u8 = 3;
     pub(super) const FINISHED: u8 = 4;
-    pub(super) const END: u8 = 5;
+    pub(super) const LEFT: u8 = 5;
+    pub(super) const END: u8 = 6;
 }
 
 /// Sandboxes remembered of one work item: the last, and the one before, which may not be deleted yet.
@@ -182,10 +183,14 @@ impl Rows<'_> {
                 self.records.remove((work.as_str(), slot::FINISHED, call.as_str()))?;
                 Ok(())
             }
-            Fact::Ended { work } => {
-                let all = (work.as_str(), slot::CLAIM, "")..(work.as_str(), slot::END, "");
-                self.records.retain_in(all, |_, _| false)
+            Fact::Left { work, .. } => {
+                if self.records.get((work.as_str(), slot::CLAIM, ""))?.is_some() {
+                    self.forget(work)?;
+                    self.records.insert((work.as_str(), slot::LEFT, ""), entry.row())?;
+                }
+                Ok(())
             }
+            Fact::Ended { work } => self.forget(work),
             Fact::Shelved(shelved) => {
                 self.shelf.insert(shelved.sandbox.as_str(), entry.row())?;
                 Ok(())
@@ -220,6 +225,11 @@ impl Rows<'_> {
             self.records.insert((work, slot, id), entry.row())?;
         }
         Ok(())
+    }
+
+    fn forget(&mut self, work: &WorkId) -> Result<(), StorageError> {
+        let all = (work.as_str(), slot::CLAIM, "")..(work.as_str(), slot::END, "");
+        self.records.retain_in(all, |_, _| false)
     }
 
     fn forget_old_sandboxes(&mut self, work: &WorkId) -> Result<(), StorageError> {

@@ -1,5 +1,6 @@
 //! Records to append, and what a replay of them should tell.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ impl Model {
         match &record {
             Record::Claimed { .. } if is_claimed => return,
             Record::Claimed { .. } => {}
+            Record::Ended => return self.forget(work, |_| true),
             _ if !is_claimed => return,
             Record::Beat { token, .. } => {
                 if self.any(work, |known| matches!(known, Record::Beat { token: t, .. } if t == token)) {
@@ -62,7 +64,7 @@ impl Model {
                 self.forget(work, |known| starts(known, call) || finishes(known, call));
                 return;
             }
-            Record::Ended => return self.forget(work, |_| true),
+            Record::Left { .. } => self.forget(work, |_| true),
         }
         self.records.push((work.clone(), record));
     }
@@ -154,6 +156,10 @@ pub(crate) fn started(call: &str) -> Record {
 
 pub(crate) fn finished(call: &str, output: &str) -> Record {
     Record::CallFinished { call: call.into(), result: Arc::new(ToolResult::ok(output)) }
+}
+
+pub(crate) fn left(call: &str) -> Record {
+    Record::Left { session: "sesn_1".into(), calls: BTreeMap::from([(call.into(), "sandbox".into())]) }
 }
 
 pub(crate) fn posted(call: &str) -> Record {

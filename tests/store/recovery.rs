@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use remuda_actors::ports::{Journal as _, Parked, Record, Shelved};
 use tempfile::TempDir;
 
-use crate::records::{Model, append, beat, claimed, finished, image, intended, open, posted, started, tell};
+use crate::records::{
+    Model, append, beat, claimed, finished, image, intended, left, open, posted, started, tell,
+};
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("temporary folder")
@@ -40,6 +42,7 @@ fn record() -> impl Strategy<Value = Record> {
         3 => name("c").prop_map(|call| started(&call)),
         3 => (name("c"), name("output")).prop_map(|(call, output)| finished(&call, &output)),
         2 => name("c").prop_map(|call| posted(&call)),
+        1 => name("c").prop_map(|call| left(&call)),
         1 => Just(Record::Ended),
     ]
 }

@@ -1,5 +1,6 @@
 //! What must be remembered beyond the life of this process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ pub struct Replay {
     /// Everything appended about work that has not [`Record::Ended`], oldest first. What no longer tells
     /// anything may be missing: a claim or the start of a call that was appended again, an earlier beat, an
     /// earlier sandbox than the last two, what was said about a call that has been posted, and what was said
-    /// about work that is not claimed.
+    /// about work that is not claimed; and of work that was [`Record::Left`], everything before that.
     pub work: Vec<Replayed>,
     /// The shelf, with the time since each sandbox was put there.
     pub shelf: Vec<(Shelved, Duration)>,
@@ -113,6 +114,14 @@ pub enum Record {
     CallPosted {
         /// The call.
         call: CallId,
+    },
+    /// Nothing of it is ours any more but this: what a sandbox was given and has no answer, for all we know. The
+    /// session may come back under another item, or under the same, and ask for it.
+    Left {
+        /// Whose calls they are.
+        session: SessionId,
+        /// The calls, and the sandbox that each was given to.
+        calls: BTreeMap<CallId, SandboxId>,
     },
     /// Nothing of it is ours any more.
     Ended,

@@ -35,10 +35,12 @@ impl About {
         sandbox.ok_or_else(|| Fault::new(FaultClass::Permanent, "no sandbox was ever intended"))
     }
 
-    /// Writes down that a sandbox is about to be used, before it is: nobody after us would know whose it is.
+    /// Writes down that a sandbox is about to be used, before it is: nobody after us would know whose it is. What
+    /// was not heard of counts as not written: nothing was asked of the provider yet that could be looked up.
     async fn intend(&self, instance: u32, sandbox: SandboxId) -> Result<(), Fault> {
         let record = Record::SandboxIntended { instance, sandbox: sandbox.clone() };
-        self.context.record(&self.entry.item.id, record).await?;
+        let intended = self.context.record(&self.entry.item.id, record).await;
+        intended.map_err(|fault| Fault { class: FaultClass::Transient, ..fault })?;
         self.entry.write_sandbox(&sandbox);
         Ok(())
     }

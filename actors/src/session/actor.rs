@@ -25,7 +25,7 @@ use crate::event::Call;
 use crate::ids::{CallId, SessionId};
 use crate::ledger::Entry;
 use crate::notice::Notice;
-use crate::ports::{CallRequest, ControlError, Record, Standby, StopMode};
+use crate::ports::{CallRequest, ControlError, Standby, StopMode};
 use crate::sandbox::actor::{SandboxActor, SandboxMsg};
 use crate::sandbox::signals::Release;
 use crate::supervision::{ActorKind, Budget, Verdict};
@@ -433,7 +433,7 @@ impl SessionActor {
         let (context, entry, to) = self.parts(me);
         state.tasks.start(Slot::Close, me, async move {
             if !goes_on {
-                context.note(&entry.item.id, Record::Ended).await;
+                context.end(&entry).await;
             }
             let _ = to.cast(SessionMsg::Close);
         });

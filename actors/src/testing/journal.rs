@@ -52,10 +52,13 @@ impl FakeJournal {
             let is_claim = |(_, of, record): &(_, WorkId, Record)| {
                 of == work && matches!(record, Record::Claimed { .. })
             };
-            if matches!(record, Record::Ended) {
+            // What comes late, about work that is not claimed any more, tells nothing.
+            let tells = matches!(record, Record::Claimed { .. }) || records.iter().any(is_claim);
+            let ends = matches!(record, Record::Ended);
+            if ends || (tells && matches!(record, Record::Left { .. })) {
                 records.retain(|(_, of, _)| of != work);
-            } else if matches!(record, Record::Claimed { .. }) || records.iter().any(is_claim) {
-                // What comes late, about work that is not claimed any more, tells nothing.
+            }
+            if tells && !ends {
                 records.push((at, work.clone(), record));
             }
             Ok(())

@@ -210,6 +210,7 @@ fn name(record: &Record) -> &'static str {
         Record::CallStarted { .. } => "call started",
         Record::CallFinished { .. } => "call finished",
         Record::CallPosted { .. } => "call posted",
+        Record::Left { .. } => "left",
         Record::Ended => "ended",
     }
 }

@@ -23,6 +23,7 @@ pub async fn journal(journal: Arc<dyn Journal>) {
     latest(journal).await;
     calls(journal).await;
     ends(journal).await;
+    leaves(journal).await;
     names(journal).await;
     shelf(journal).await;
     together(journal).await;
@@ -132,6 +133,41 @@ async fn ends(journal: &dyn Journal) {
     assert!(journal.replay().await.expect("replay").work.is_empty(), "everything has ended");
 }
 
+/// What an item leaves outlives it, until it is said that nothing does.
+async fn leaves(journal: &dyn Journal) {
+    let left = |call: &str| Record::Left {
+        session: "sesn_1".into(),
+        calls: BTreeMap::from([(call.into(), "s.1".into())]),
+    };
+    let replayed = async || {
+        let replay = journal.replay().await.expect("replay");
+        let calls = replay.work.into_iter().filter_map(|replayed| match replayed.record {
+            Record::Left { calls, .. } => calls.into_keys().next(),
+            _ => None,
+        });
+        calls.collect::<Vec<_>>()
+    };
+    append(journal, "work_1", left("too early")).await;
+    assert!(replayed().await.is_empty(), "it was never claimed");
+    append(journal, "work_1", claimed("work_1")).await;
+    append(journal, "work_1", beat("1")).await;
+    append(journal, "work_1", intended("s.1")).await;
+    append(journal, "work_1", started("call")).await;
+    append(journal, "work_1", left("call")).await;
+    append(journal, "work_1", beat("late")).await;
+    assert!(read(journal, "work_1").await.is_none(), "it is not held any more");
+    assert_eq!(replayed().await, ["call".into()]);
+
+    append(journal, "work_1", claimed("work_1")).await;
+    let again = read(journal, "work_1").await.expect("it may be claimed again");
+    assert_eq!((again.beat, again.sandboxes.len(), again.calls.len()), (None, 0, 0), "and begins anew");
+    assert_eq!(replayed().await, ["call".into()], "with what it left still there");
+    append(journal, "work_1", left("another")).await;
+    assert_eq!(replayed().await, ["another".into()], "what it leaves last is all it leaves");
+    append(journal, "work_1", Record::Ended).await;
+    assert!(journal.replay().await.expect("replay").work.is_empty(), "everything has ended");
+}
+
 /// Identifiers are opaque.
 async fn names(journal: &dyn Journal) {
     let names = ["", "/", "a/b", "a\0b", "a\0", "a", "ä", "\u{10FFFF}", "a b\n\"c\"\\"];
@@ -229,6 +265,7 @@ impl Held {
                     held.calls.entry(call).and_modify(|known| *known = Some((*result).clone()));
                 }
                 (Some(held), Record::CallPosted { call }) => drop(held.calls.remove(&call)),
+                (held, Record::Left { .. }) => *held = None,
                 (_, Record::Ended) => panic!("work that ended is not replayed: {replay:?}"),
                 (Some(_), Record::Claimed { .. }) | (None, _) => {}
             }

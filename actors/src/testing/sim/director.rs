@@ -16,7 +16,7 @@ use super::world::{Deed, Host, World};
 use super::{Act, Options};
 use crate::event::{Event, Verdict};
 use crate::ids::{SandboxId, WorkId};
-use crate::ports::{OwnerId, SandboxProvider, SandboxSpec, SessionStatus, Target};
+use crate::ports::{OwnerId, Record, SandboxProvider, SandboxSpec, SessionStatus, Target};
 use crate::testing::{FakeJournal, FakeProvider, Stage};
 
 /// Time between two looks at what the trees hold.
@@ -324,7 +324,9 @@ impl Director {
                 );
                 found.push((Invariant::Quiet, what));
             }
-            if let Some((work, record)) = process.host.journal.records().first() {
+            // What a session that went elsewhere has left is kept in case it comes back.
+            let left = |(_, record): &(WorkId, Record)| matches!(record, Record::Left { .. });
+            if let Some((work, record)) = process.host.journal.records().iter().find(|record| !left(record)) {
                 found.push((
                     Invariant::Quiet,
                     format!("the journal of host {host} still tells of {work}: {record:?}"),
