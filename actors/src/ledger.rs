@@ -64,8 +64,6 @@ struct Memory {
     calls: BTreeMap<CallId, CallMemory>,
     view: View,
     end: Option<End>,
-    /// Whether an earlier process claimed it.
-    restored: bool,
     /// The items whose unanswered calls are this one's now.
     heir_of: BTreeSet<WorkId>,
     /// Whether the server may hold a token of ours that nobody here knows.
@@ -249,11 +247,6 @@ impl Entry {
     /// Whether the queue keeps it for us at `now`, if it was not acknowledged.
     pub(crate) fn is_reserved(&self, now: Instant) -> bool {
         now < self.asked + RESERVED
-    }
-
-    /// Whether an earlier process claimed it, and may have acknowledged it.
-    pub(crate) fn is_restored(&self) -> bool {
-        self.memory().restored
     }
 
     /// A beat is sent. Until its answer is kept, the server may hold a token that nobody here knows.
@@ -451,10 +444,8 @@ impl Entry {
     fn replay(&self, record: Record, at: Instant) {
         let mut memory = self.memory();
         match record {
-            Record::Claimed { .. } => {
-                // It may have died while one was on its way.
-                (memory.restored, memory.is_unheard) = (true, true);
-            }
+            // Its process may have died while a beat was on its way.
+            Record::Claimed { .. } => memory.is_unheard = true,
             Record::Left { .. } | Record::Ended => {}
             Record::Beat { token, ttl } => {
                 memory.lease = Some(LeaseMemory { token, ttl, expires: at + ttl });

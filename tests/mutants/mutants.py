@@ -194,9 +194,9 @@ MUTANTS = [
         [
             (
                 "session/requests.rs",
-                "match control(context.settings.deadlines.ack, context.ports.control.ack(item)).await {",
-                'match if crate::mutant("no-ack") { Ok(()) } else { control(context.settings.deadlines.ack, '
-                "context.ports.control.ack(item)).await } {",
+                "control(context.settings.deadlines.ack, context.ports.control.ack(item)).await;",
+                'if crate::mutant("no-ack") { Ok(()) } else { control(context.settings.deadlines.ack, '
+                "context.ports.control.ack(item)).await };",
             )
         ],
     ),

@@ -38,11 +38,8 @@ async fn take(context: &Context, entry: &Entry) -> Result<(), Fault> {
         context.record(&item.id, Record::CallStarted { call, sandbox }).await?;
     }
     is_reserved(entry)?;
-    match control(context.settings.deadlines.ack, context.ports.control.ack(item)).await {
-        // An earlier process may have come so far and no further.
-        Err(ControlError::Conflict { .. }) if entry.is_restored() => {}
-        acknowledged => acknowledged.map_err(|error| error.fault())?,
-    }
+    let acknowledged = control(context.settings.deadlines.ack, context.ports.control.ack(item)).await;
+    acknowledged.map_err(|error| error.fault())?;
     // Once more, since nobody knows when it arrived.
     is_reserved(entry)?;
     // Before the first beat: a successor knows then that the item is ours.

@@ -125,9 +125,9 @@ impl ControlPlane for Control {
         });
         let host = life.host.index;
         let stopped = self.ask(Operation::Stop, item, |control, item| {
-            let world = Arc::clone(&life.world);
+            let life = Arc::clone(life);
             async move {
-                world.watch(|watch, _| watch.stopping(host, &item.id));
+                life.world.watch(|watch, _| watch.stopping(host, &item.id, life.is_dead()));
                 control.stop(&item, mode).await
             }
         });

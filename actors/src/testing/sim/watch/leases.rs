@@ -74,6 +74,7 @@ impl Leases {
 impl Watch {
     /// A host has heard that its acknowledgement was accepted.
     pub(in crate::testing::sim) fn acked(&mut self, host: usize, item: &WorkItem, until: Instant) {
+        self.leases.known.remove(&(host, item.id.clone()));
         self.leases.keep(host, item, until);
         // Whoever held it before does not any more.
         if self.leases.holders.get(&item.id).is_some_and(|holder| *holder != host) {
@@ -83,9 +84,17 @@ impl Watch {
 
     /// A host sends a beat. Returns whether one before it may not have been answered.
     pub(in crate::testing::sim) fn beating(&mut self, host: usize, life: u32, work: &WorkId) -> bool {
-        let beats = self.leases.beats.insert((host, work.clone()), (life, false));
-        // A process does not know what the one before it has sent.
-        beats.is_some_and(|(of, answered)| of != life || !answered)
+        let Some((of, answered)) = self.leases.beats.insert((host, work.clone()), (life, false)) else {
+            return false;
+        };
+        if of != life
+            && let Some(known) = self.leases.known.get_mut(&(host, work.clone()))
+        {
+            // The one before may have died before that was written down.
+            known.lost = None;
+        }
+        // Nor does a process know what the one before it has sent.
+        of != life || !answered
     }
 
     /// An actor of a host fails, perhaps the one that was just told what became of a beat.
@@ -128,10 +137,10 @@ impl Watch {
         self.leases.robbed.insert(work.clone());
     }
 
-    /// A stop arrives. It carries no token, so one that was on its way for longer than its sender's lease ran ends
-    /// the item of whoever holds it by then.
-    pub(in crate::testing::sim) fn stopping(&mut self, host: usize, work: &WorkId) {
-        if self.leases.holders.get(work).is_some_and(|holder| *holder != host) {
+    /// A stop arrives. It carries no token, so one that was on its way for longer than its sender's lease ran, or
+    /// its sender lived, ends the item of whoever holds it by then.
+    pub(in crate::testing::sim) fn stopping(&mut self, host: usize, work: &WorkId, is_dead: bool) {
+        if is_dead || self.leases.holders.get(work).is_some_and(|holder| *holder != host) {
             self.rob(work);
         }
     }
