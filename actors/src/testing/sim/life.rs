@@ -198,8 +198,11 @@ impl Life {
                 let _ = effect().await;
                 effect().await
             }
-            // Quiet, as a panic hook would write a line for each.
-            Fate::Panic => std::panic::resume_unwind(Box::new("injected")),
+            Fate::Panic => {
+                self.world.watch(|watch, _| watch.forgets(self.host.index));
+                // Quiet, as a panic hook would write a line for each.
+                std::panic::resume_unwind(Box::new("injected"))
+            }
             Fate::DieBefore => {
                 self.perish().await;
                 pending().await

@@ -98,7 +98,7 @@ impl Watch {
     }
 
     /// An actor of a host fails, perhaps the one that was just told what became of a beat.
-    pub(super) fn forgets(&mut self, host: usize) {
+    pub(in crate::testing::sim) fn forgets(&mut self, host: usize) {
         let of_host = self.leases.beats.range_mut((host, WorkId::from(""))..(host + 1, WorkId::from("")));
         of_host.for_each(|(_, (_, answered))| *answered = false);
     }
