@@ -288,7 +288,7 @@ MUTANTS = [
     Mutant(
         "intent-unheard",
         "a sandbox is used though nobody knows whether that was written down",
-        ["journal-slow", "everything"],
+        ["killed-writing", "journal-slow", "everything"],
         [
             (
                 "sandbox/requests.rs",
@@ -300,7 +300,7 @@ MUTANTS = [
     Mutant(
         "late-acks",
         "an item is acknowledged however long ago it was offered",
-        ["everything"],
+        ["claims-late", "everything"],
         [
             (
                 "session/requests.rs",

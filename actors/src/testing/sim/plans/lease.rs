@@ -41,6 +41,33 @@ impl Plan for Delayed {
     }
 }
 
+/// Claims that are written down or acknowledged late, and whose first beats go unheard, on three hosts.
+pub(super) struct LateClaims;
+
+impl Plan for LateClaims {
+    fn name(&self) -> &str {
+        "claims-late"
+    }
+
+    fn predicts(&self) -> &str {
+        "claims take longer than an offer lasts: whoever is late leaves the item to whom it was offered next"
+    }
+
+    fn prepare(&self, setup: &mut Setup) {
+        setup.hosts = 3;
+        setup.settings.max_sessions = setup.settings.max_sessions.div_ceil(2).max(4);
+    }
+
+    fn fate(&self, request: &Request<'_>, dice: &mut Dice) -> Fate {
+        match request.operation {
+            Operation::Append if dice.chance(150) => Fate::Slow(dice.secs(2, 9)),
+            Operation::Ack if dice.chance(500) => Fate::Lag(dice.secs(1, 4)),
+            Operation::Heartbeat if dice.chance(300) => Fate::LoseAnswer(Failure::Broken),
+            _ => Fate::Fine,
+        }
+    }
+}
+
 /// Strangers take items that are held.
 pub(super) struct Stolen;
 

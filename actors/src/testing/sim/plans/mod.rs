@@ -25,6 +25,7 @@ pub fn all() -> Vec<Arc<dyn Plan>> {
         Arc::new(control::Redelivery),
         Arc::new(control::NoHints),
         Arc::new(lease::Delayed),
+        Arc::new(lease::LateClaims),
         Arc::new(lease::Stolen),
         Arc::new(lease::Jumps),
         Arc::new(lease::Stops),
