@@ -60,9 +60,8 @@ impl Plan for LateClaims {
 
     fn fate(&self, request: &Request<'_>, dice: &mut Dice) -> Fate {
         match request.operation {
-            Operation::Append if dice.chance(150) => Fate::Slow(dice.secs(2, 9)),
-            Operation::Ack if dice.chance(500) => Fate::Lag(dice.secs(1, 4)),
-            Operation::Heartbeat if dice.chance(300) => Fate::LoseAnswer(Failure::Broken),
+            Operation::Append if dice.chance(200) => Fate::Slow(dice.secs(4, 8)),
+            Operation::Heartbeat if dice.chance(400) => Fate::Slow(dice.secs(2, 30)),
             _ => Fate::Fine,
         }
     }
