@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::ports::{ControlError, HandError, JournalError, ProviderError};
+use crate::fault::{Fault, FaultClass};
+use crate::ports::{ControlError, HandError, JournalError, OutfitError, ProviderError};
 
 /// What becomes of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +145,21 @@ impl Failure {
             Self::Throttled(_) => HandError::Busy { message: "injected".to_owned() },
             Self::Broken | Self::Truncated => HandError::Broken("injected".into()),
             Self::Refused => HandError::Refused { message: "injected: no space left on device".to_owned() },
+            Self::Silence => return None,
+        })
+    }
+
+    /// What an outfitter says.
+    pub(super) fn outfitter(self) -> Option<OutfitError> {
+        let fault = |class| Fault::new(class, "injected");
+        Some(match self {
+            Self::Unavailable => OutfitError::Supply(fault(FaultClass::Transient)),
+            Self::Throttled(after) => {
+                let retry_after = Some(after);
+                OutfitError::Supply(Fault { retry_after, ..fault(FaultClass::Throttled) })
+            }
+            Self::Broken | Self::Truncated => OutfitError::Sandbox(fault(FaultClass::Ambiguous)),
+            Self::Refused => OutfitError::Supply(fault(FaultClass::Permanent)),
             Self::Silence => return None,
         })
     }

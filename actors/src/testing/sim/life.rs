@@ -261,5 +261,6 @@ fn latency(operation: Operation) -> (u64, u64) {
         Port::Provider => (1, 20),
         Port::Hand => (0, 3),
         Port::Journal => (0, 2),
+        Port::Outfitter => (1, 300),
     }
 }

@@ -65,6 +65,7 @@ impl Process {
         settings.seed = hasher.finish();
         settings.owner = OwnerId::new(format!("host-{index}"));
         world.note(Weight::Step, Some(index), format_args!("starts, life {number}"));
+        settings.outfitter = world.setup.outfits.then(|| ports::outfitter(&life));
         let sabotage = sabotage(Arc::clone(&life));
         match Tree::start_sabotaged(ports::of(&life), settings, sabotage).await {
             Ok(tree) => {

@@ -32,6 +32,8 @@ pub enum Operation {
     Append,
     Shelve,
     Unshelve,
+    Fit,
+    Tend,
 }
 
 /// The port that an operation belongs to.
@@ -45,6 +47,8 @@ pub enum Port {
     Hand,
     /// The journal.
     Journal,
+    /// The outfitter.
+    Outfitter,
 }
 
 impl Operation {
@@ -64,6 +68,7 @@ impl Operation {
             O::Create | O::Find | O::List | O::Standby | O::Resume | O::Usage | O::Delete => Port::Provider,
             O::Call | O::Cancel | O::Health => Port::Hand,
             O::Append | O::Shelve | O::Unshelve => Port::Journal,
+            O::Fit | O::Tend => Port::Outfitter,
         }
     }
 }

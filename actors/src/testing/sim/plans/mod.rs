@@ -6,6 +6,7 @@ mod everything;
 mod hand;
 mod journal;
 mod lease;
+mod outfit;
 mod process;
 mod provider;
 
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Arc<dyn Plan>> {
         Arc::new(hand::Hanging),
         Arc::new(hand::Stammering),
         Arc::new(hand::FullDisk),
+        Arc::new(outfit::Unfurnished),
         Arc::new(journal::FullDisk),
         Arc::new(journal::Slow),
         Arc::new(process::Panics),

@@ -3,6 +3,7 @@
 
 mod control;
 mod journal;
+mod outfitter;
 mod provider;
 mod stream;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub(super) use self::control::Offered;
 
 use super::life::Life;
+use crate::ports::Outfitter;
 use crate::settings::Ports;
 
 /// The ports of a process.
@@ -20,4 +22,9 @@ pub(super) fn of(life: &Arc<Life>) -> Ports {
         provider: Arc::new(provider::Provider(Arc::clone(life))),
         journal: Arc::new(journal::Memory(Arc::clone(life))),
     }
+}
+
+/// The outfitter of a process.
+pub(super) fn outfitter(life: &Arc<Life>) -> Arc<dyn Outfitter> {
+    Arc::new(outfitter::Furnisher(Arc::clone(life)))
 }
