@@ -6,6 +6,7 @@
 //! idle is therefore repeated on a new one without the caller noticing.
 
 mod pool;
+mod trees;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ use remuda_actors::ids::CallId;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+
+pub use self::trees::TreeFile;
 
 use self::pool::{Address, Pool, Sender};
 use super::wire::{self, CallReply, CallRequest, CallStatus, Health, PROTOCOL};

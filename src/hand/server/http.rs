@@ -1,5 +1,6 @@
 //! From a request to its answer.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,10 +16,11 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::files;
+use super::{files, trees};
 use crate::hand::calls::{Calls, MAX_LIVE_BYTES};
 use crate::hand::wire::{
-    CallRequest, Error, ErrorCode, Health, MAX_CALL_BYTES, MAX_CALL_ID_BYTES, MAX_REASON_BYTES, PROTOCOL,
+    CallRequest, Error, ErrorCode, Health, MAX_CALL_BYTES, MAX_CALL_ID_BYTES, MAX_CHANGE_BYTES, MAX_READ_ONLY,
+    MAX_REASON_BYTES, PROTOCOL,
 };
 use crate::hand::{journal, procfs};
 
@@ -73,17 +75,61 @@ impl Service {
                 Method::PUT => {
                     let mode = files::mode(request.uri().query())?;
                     files::put(&sandbox.confinement, &given, mode, request.into_body()).await?;
-                    let mut done = Response::new(empty());
-                    *done.status_mut() = StatusCode::NO_CONTENT;
-                    Ok(done)
+                    Ok(done())
                 }
                 _ => Err(no_route(&request)),
             };
         }
+        if let Some(given) = path.strip_prefix("/v1/trees/") {
+            return self.tree(decoded(given)?, request).await;
+        }
         match (request.method(), path.as_str()) {
+            (&Method::PUT, "/v1/read-only") => {
+                let body = self.body(request.into_body(), MAX_CHANGE_BYTES).await?;
+                let paths: Vec<PathBuf> = serde_json::from_slice(&body)
+                    .map_err(|error| bad(format!("expected a list of paths: {error}")))?;
+                if paths.len() > MAX_READ_ONLY {
+                    return Err(bad(format!("at most {MAX_READ_ONLY} folders can be read-only")));
+                }
+                self.calls.sandbox().confinement.set_read_only(paths);
+                Ok(done())
+            }
             (&Method::GET, "/v1/health") => self.health().await,
             _ => Err(no_route(&request)),
         }
+    }
+
+    async fn tree(&self, given: String, request: Request<Incoming>) -> Result<Response<Body>, Error> {
+        let sandbox = self.calls.sandbox();
+        let query = request.uri().query().map(str::to_owned);
+        match *request.method() {
+            Method::GET => {
+                Ok(json(StatusCode::OK, &trees::list(sandbox, given, query.as_deref()).await?))
+            }
+            Method::PATCH => {
+                let body = self.body(request.into_body(), MAX_CHANGE_BYTES).await?;
+                Ok(json(StatusCode::OK, &trees::change(sandbox, given, body).await?))
+            }
+            Method::DELETE => trees::remove(sandbox, given).await.map(|()| done()),
+            Method::POST => trees::relocate(sandbox, given, query.as_deref()).await.map(|()| done()),
+            _ => Err(no_route(&request)),
+        }
+    }
+
+    /// Takes in a body, when there is room for it.
+    async fn body(&self, body: Incoming, limit: usize) -> Result<Bytes, Error> {
+        let too_large = || Error::new(ErrorCode::TooLarge, format!("the body may have {limit} bytes"));
+        let announced = body.size_hint().upper().unwrap_or(limit as u64);
+        let announced = u32::try_from(announced).ok().filter(|bytes| *bytes as usize <= limit);
+        let _room = self.bodies.acquire_many(announced.ok_or_else(too_large)?).await;
+        let collected = timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+        let collected =
+            collected.map_err(|_| bad(format!("the body did not come within {BODY_TIMEOUT:?}")))?;
+        let body = collected.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => too_large(),
+            None => bad(format!("the body broke off: {error}")),
+        })?;
+        Ok(body.to_bytes())
     }
 
     fn check_token(&self, request: &Request<Incoming>) -> Result<(), Error> {
@@ -107,19 +153,7 @@ impl Service {
 
     /// Takes in a call and the length of its body, when there is room for it.
     async fn receive(&self, body: Incoming) -> Result<(CallRequest, usize), Error> {
-        let too_large =
-            || Error::new(ErrorCode::TooLarge, format!("a call's body may have {MAX_CALL_BYTES} bytes"));
-        let announced = body.size_hint().upper().unwrap_or(MAX_CALL_BYTES as u64);
-        let announced = u32::try_from(announced).ok().filter(|bytes| *bytes as usize <= MAX_CALL_BYTES);
-        let _room = self.bodies.acquire_many(announced.ok_or_else(too_large)?).await;
-        let collected = timeout(BODY_TIMEOUT, Limited::new(body, MAX_CALL_BYTES).collect()).await;
-        let collected =
-            collected.map_err(|_| bad(format!("the body did not come within {BODY_TIMEOUT:?}")))?;
-        let body = collected.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => too_large(),
-            None => bad(format!("the body broke off: {error}")),
-        })?;
-        let body = body.to_bytes();
+        let body = self.body(body, MAX_CALL_BYTES).await?;
         let request = serde_json::from_slice(&body);
         let request = request
             .map_err(|error| bad(format!("the body must be {{\"tool\": …, \"input\": …}} in JSON: {error}")));
@@ -186,6 +220,13 @@ fn no_route(request: &Request<Incoming>) -> Error {
 
 fn bad(message: String) -> Error {
     Error::new(ErrorCode::BadRequest, message)
+}
+
+/// Nothing to say but that it is done.
+fn done() -> Response<Body> {
+    let mut done = Response::new(empty());
+    *done.status_mut() = StatusCode::NO_CONTENT;
+    done
 }
 
 fn empty() -> Body {

@@ -4,6 +4,7 @@ mod files;
 mod http;
 mod listener;
 mod serve;
+mod trees;
 
 pub use listener::Listen;
 pub use serve::{ServeError, ServeOptions, run, serve};

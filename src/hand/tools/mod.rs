@@ -14,7 +14,7 @@ mod grep;
 pub(crate) mod limits;
 mod read;
 mod toolset;
-mod walk;
+pub(crate) mod walk;
 mod write;
 
 pub(crate) use failure::reason;
