@@ -71,8 +71,6 @@ struct Memory {
     is_unheard: bool,
     /// The session as the control plane described it.
     document: Option<Arc<RawValue>>,
-    /// Whether an earlier process claimed it.
-    restored: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -39,7 +39,8 @@ const MAX_PATH: usize = 4096;
 
 /// What is in a folder. Files of more than `hashed` bytes get no hash.
 pub(super) fn list(confinement: &Confinement, given: &str, hashed: u64) -> Result<Tree, PathError> {
-    let root = match confinement.at(Path::new(given), |place| place.open(OFlags::RDONLY | OFlags::DIRECTORY)) {
+    let root = match confinement.at(Path::new(given), |place| place.open(OFlags::RDONLY | OFlags::DIRECTORY))
+    {
         Ok(root) => root,
         Err(PathError::System(Errno::NOENT)) => return Ok(Tree::default()),
         Err(error) => return Err(error),
@@ -55,7 +56,9 @@ pub(super) fn list(confinement: &Confinement, given: &str, hashed: u64) -> Resul
             FileType::Directory => return Ok(Next::Enter),
             FileType::RegularFile if entry.relative.to_str().is_some() => {
                 listed.file = true;
-                if let Ok((size, mode, sha256)) = look(entry.folder, Path::new(entry.name), hashed.min(budget)) {
+                if let Ok((size, mode, sha256)) =
+                    look(entry.folder, Path::new(entry.name), hashed.min(budget))
+                {
                     budget -= sha256.as_ref().map_or(0, |_| size);
                     (listed.size, listed.mode, listed.sha256) = (size, mode, sha256);
                 }
@@ -170,7 +173,8 @@ fn attempt(
     {
         unlinkat(&folder, name, AtFlags::REMOVEDIR)?;
     }
-    let mut replacement = Replacement::beside(folder.try_clone().map_err(system)?, name, Bits::Exactly(change.mode))?;
+    let mut replacement =
+        Replacement::beside(folder.try_clone().map_err(system)?, name, Bits::Exactly(change.mode))?;
     replacement.file().write_all(contents).map_err(system)?;
     expected(&folder, Path::new(name), &change.expect)?;
     replacement.commit()

@@ -14,8 +14,8 @@
 
 mod governed;
 mod lanes;
-mod policy;
 mod pass;
+mod policy;
 mod turns;
 
 pub(crate) use governed::Governed;

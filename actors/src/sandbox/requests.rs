@@ -13,11 +13,12 @@ use super::policy::{Background, Policy};
 use super::signals::{Event, Unfit};
 use crate::context::{Context, hand, provider};
 use crate::fault::{Fault, FaultClass};
+use crate::governor::Turns;
 use crate::ids::{SandboxId, SessionId};
 use crate::ledger::Entry;
-use crate::governor::Turns;
 use crate::ports::{
-    CallReply, CallRequest, Care, Fitted, Hand, Outfit, OutfitError, Parked, Record, Sandbox, SandboxSpec, Shelved,
+    CallReply, CallRequest, Care, Fitted, Hand, Outfit, OutfitError, Parked, Record, Sandbox, SandboxSpec,
+    Shelved,
 };
 
 /// Whose sandbox it is about.

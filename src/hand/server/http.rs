@@ -19,8 +19,8 @@ use tokio::time::timeout;
 use super::{files, trees};
 use crate::hand::calls::{Calls, MAX_LIVE_BYTES};
 use crate::hand::wire::{
-    CallRequest, Error, ErrorCode, Health, MAX_CALL_BYTES, MAX_CALL_ID_BYTES, MAX_CHANGE_BYTES, MAX_READ_ONLY,
-    MAX_REASON_BYTES, PROTOCOL,
+    CallRequest, Error, ErrorCode, Health, MAX_CALL_BYTES, MAX_CALL_ID_BYTES, MAX_CHANGE_BYTES,
+    MAX_READ_ONLY, MAX_REASON_BYTES, PROTOCOL,
 };
 use crate::hand::{journal, procfs};
 
@@ -103,9 +103,7 @@ impl Service {
         let sandbox = self.calls.sandbox();
         let query = request.uri().query().map(str::to_owned);
         match *request.method() {
-            Method::GET => {
-                Ok(json(StatusCode::OK, &trees::list(sandbox, given, query.as_deref()).await?))
-            }
+            Method::GET => Ok(json(StatusCode::OK, &trees::list(sandbox, given, query.as_deref()).await?)),
             Method::PATCH => {
                 let body = self.body(request.into_body(), MAX_CHANGE_BYTES).await?;
                 Ok(json(StatusCode::OK, &trees::change(sandbox, given, body).await?))

@@ -44,11 +44,16 @@ pub(super) async fn change(sandbox: &Arc<Sandbox>, given: String, body: Bytes) -
 /// Removes a folder, or a file.
 pub(super) async fn remove(sandbox: &Arc<Sandbox>, given: String) -> Result<(), Error> {
     let sandbox = Arc::clone(sandbox);
-    blocking(move || trees::remove(&sandbox.confinement, &given).map_err(|error| refused(&given, error))).await
+    blocking(move || trees::remove(&sandbox.confinement, &given).map_err(|error| refused(&given, error)))
+        .await
 }
 
 /// Puts the folder that the query names, `from=PATH`, in the place of this one.
-pub(super) async fn relocate(sandbox: &Arc<Sandbox>, given: String, query: Option<&str>) -> Result<(), Error> {
+pub(super) async fn relocate(
+    sandbox: &Arc<Sandbox>,
+    given: String,
+    query: Option<&str>,
+) -> Result<(), Error> {
     let from = query.and_then(|query| query.strip_prefix("from="));
     let from = from.and_then(|from| percent_decode_str(from).decode_utf8().ok().map(String::from));
     let from = from.ok_or_else(|| bad("the query must say from=PATH".to_owned()))?;

@@ -35,9 +35,7 @@ impl Lifecycle {
             }
             // What runs in it goes on; one in which nothing runs must not stay awake there.
             (S::Ready, R::HandOver) if self.calls.is_empty() => self.park(effects),
-            (S::Freezing | S::Standby | S::Thawing { .. }, R::Park)
-                if self.outfit.is_tended() =>
-            {
+            (S::Freezing | S::Standby | S::Thawing { .. }, R::Park) if self.outfit.is_tended() => {
                 self.tidy_up(Then::Park, effects);
             }
             (S::Ready | S::Freezing | S::Standby | S::Thawing { .. }, R::Delete)

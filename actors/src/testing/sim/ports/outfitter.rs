@@ -44,7 +44,10 @@ impl Outfitter for Furnisher {
         self.0.alive().await;
         self.enters(&outfit.sandbox);
         // Every third session has nothing that must be looked after.
-        let plain = outfit.item.session().is_some_and(|session| session.as_str().bytes().last().is_some_and(|last| last % 3 == 0));
+        let plain = outfit
+            .item
+            .session()
+            .is_some_and(|session| session.as_str().bytes().last().is_some_and(|last| last % 3 == 0));
         let fitted = if plain { Fitted::Plain } else { Fitted::Tended };
         let fitted = self.ask(Operation::Fit, outfit, || Ok(fitted)).await?;
         let life = &self.0;
