@@ -13,6 +13,7 @@ mod emulator;
 mod environments;
 mod interactive;
 mod logging;
+mod outfit;
 mod policy;
 mod run;
 mod stage;

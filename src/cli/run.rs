@@ -16,6 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::environments::{EnvironmentArguments, KEY_VARIABLE};
 use super::logging::{self, LogFormat};
+use super::outfit::OutfitArguments;
 use super::policy::{HerdArguments, SessionArguments};
 use crate::cma;
 use crate::launch::{Isolation, Limits, Network};
@@ -102,6 +103,9 @@ pub(super) struct RunArguments {
     herd: HerdArguments,
 
     #[command(flatten)]
+    outfit: OutfitArguments,
+
+    #[command(flatten)]
     sandbox: SandboxArguments,
 }
 
@@ -152,15 +156,19 @@ pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
         worker_id: arguments.worker_id.clone().unwrap_or_else(worker_id),
         queues,
     });
+    let client = Arc::new(client.map_err(configuration)?);
     let provider = match arguments.provider {
-        Provider::Local => local_provider(&state_dir, &arguments.sandbox)?,
+        Provider::Local => Arc::new(local_provider(&state_dir, &arguments.sandbox)?),
     };
+    let furnisher =
+        arguments.outfit.furnisher(Arc::clone(&client), Arc::clone(&provider) as _, &state_dir)?;
     let ports = Ports {
-        control: Arc::new(client.map_err(configuration)?),
-        provider: Arc::new(provider),
+        control: client,
+        provider,
         journal: Arc::new(Store::open(state_dir.path()).map_err(configuration)?),
     };
-    let settings = settings(&arguments, &state_dir, environments);
+    let mut settings = settings(&arguments, &state_dir, environments);
+    settings.outfitter = Some(Arc::new(furnisher));
     super::block_on(serve(ports, settings, &arguments))?
 }
 

@@ -27,7 +27,7 @@ turns:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_bring_skills_and_keep_memories() {
-    for worker in Worker::OFFICIAL {
+    for worker in Worker::ALL {
         let home = tempfile::tempdir().unwrap();
         let memory_root = home.path().join("memory").to_str().unwrap().to_owned();
         let scenario = Scenario::parse("resources", SCENARIO).unwrap();
