@@ -1,6 +1,7 @@
 //! Memory stores: small texts by path, each change guarded by the hash of what it replaces.
 
 use remuda_actors::ports::{ControlError, WorkItem};
+use remuda_actors::secret::Secret;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -53,7 +54,7 @@ impl Client {
     /// One page of a store's memories.
     ///
     /// # Errors
-    /// [`ControlError`]; nothing has changed.
+    /// [`ControlError`]; nothing has changed. [`ControlError::NoCredential`] if the item has no token of its own.
     ///
     /// # Cancel safety
     /// It can be dropped at any time.
@@ -70,7 +71,7 @@ impl Client {
         };
         let request = self.request_under(Beta::Memory, Method::GET, &memories(store)).query(&view);
         let request = page.iter().fold(request, |request, page| request.query(&[("page", page)]));
-        let page: Page<Item> = read(send(request, credential(item)?).await?, "a page of memories").await?;
+        let page: Page<Item> = read(send(request, self.token(item)?).await?, "a page of memories").await?;
         let memory = |item| if let Item::Memory(memory) = item { Some(memory) } else { None };
         let next = page.next_page.filter(|page| !page.is_empty());
         Ok(MemoryPage { memories: page.data.into_iter().filter_map(memory).collect(), next })
@@ -86,7 +87,7 @@ impl Client {
     pub async fn memory(&self, item: &WorkItem, store: &str, memory: &str) -> Result<Memory, ControlError> {
         let path = ["v1", "memory_stores", store, "memories", memory];
         let request = self.request_under(Beta::Memory, Method::GET, &path).query(&[("view", "full")]);
-        read(send(request, credential(item)?).await?, "a memory").await
+        read(send(request, self.token(item)?).await?, "a memory").await
     }
 
     /// Makes a memory where there is none.
@@ -105,7 +106,7 @@ impl Client {
     ) -> Result<Memory, ControlError> {
         let request = self.request_under(Beta::Memory, Method::POST, &memories(store));
         let request = request.json(&json!({"path": path, "content": content}));
-        read(send(request, credential(item)?).await?, "a memory").await
+        read(send(request, self.token(item)?).await?, "a memory").await
     }
 
     /// Changes a memory's text if its hash is still `expected`.
@@ -127,7 +128,7 @@ impl Client {
         let precondition = json!({"type": "content_sha256", "content_sha256": expected});
         let request = self.request_under(Beta::Memory, Method::POST, &path);
         let request = request.json(&json!({"content": content, "precondition": precondition}));
-        read(send(request, credential(item)?).await?, "a memory").await
+        read(send(request, self.token(item)?).await?, "a memory").await
     }
 
     /// Deletes a memory if its hash is still `expected`.
@@ -148,7 +149,16 @@ impl Client {
         let path = ["v1", "memory_stores", store, "memories", memory];
         let request = self.request_under(Beta::Memory, Method::DELETE, &path);
         let request = request.query(&[("expected_content_sha256", expected)]);
-        send(request, credential(item)?).await.map(drop)
+        send(request, self.token(item)?).await.map(drop)
+    }
+}
+
+impl Client {
+    /// An item's own credential. The key of its environment opens no memory store.
+    fn token<'a>(&self, item: &'a WorkItem) -> Result<&'a Secret, ControlError> {
+        let token = credential(item)?;
+        let is_key = self.key(&item.environment).is_ok_and(|key| key.expose() == token.expose());
+        if is_key { Err(ControlError::NoCredential) } else { Ok(token) }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
-use remuda_actors::ids::SandboxId;
+use remuda_actors::ids::SessionId;
 use remuda_actors::ports::{Care, Fitted, Outfit, OutfitError, Outfitter};
 use remuda_actors::session::end::Outcome;
 use tokio::sync::Mutex;
@@ -16,13 +16,13 @@ use tokio::time::{Instant, timeout};
 
 use super::Hands;
 use super::document::{self, Skill, Store, Wanted};
-use super::memory::{self, Copy, Deletes, Link, Scope, Stage};
+use super::memory::{self, Copy, Deletes, Link, Scope, Stage, Standing};
 use super::patient::Patient;
-use super::record::{Page, Record, Records};
+use super::record::{Complete, Page, Record, Records};
 use super::skills::{self, Cache};
 use super::trouble::Trouble;
 use crate::cma::Client;
-use crate::hand::client::{ClientError, HandClient};
+use crate::hand::client::ClientError;
 
 /// Shortest time between two synchronizations of a sandbox's memory stores, as the official workers have it.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ const CACHE_LIMIT: u64 = 1 << 30;
 pub struct Options {
     /// Where archives of skills are kept.
     pub skills_dir: PathBuf,
-    /// Where is written down what sandboxes have.
+    /// Where is written down what sessions have.
     pub records_dir: PathBuf,
     /// Least time between two synchronizations of a sandbox's memory stores; at least [`MIN_INTERVAL`]. None: sessions
     /// get no memory stores.
@@ -67,10 +67,10 @@ pub struct Furnisher {
     interval: Option<Duration>,
     deletes: Deletes,
     begun: Instant,
-    sandboxes: DashMap<SandboxId, Arc<Mutex<Kept>>>,
+    sessions: DashMap<SessionId, Arc<Mutex<Kept>>>,
 }
 
-/// What is kept in mind of a sandbox while a session has it.
+/// What is kept in mind of a session that is served.
 #[derive(Debug, Default)]
 struct Kept {
     /// None before it was read.
@@ -100,23 +100,19 @@ impl Furnisher {
             interval: options.memory_interval.map(|interval| interval.max(MIN_INTERVAL)),
             deletes: options.memory_deletes,
             begun: Instant::now(),
-            sandboxes: DashMap::new(),
+            sessions: DashMap::new(),
         })
     }
 
-    fn kept(&self, sandbox: &SandboxId) -> Arc<Mutex<Kept>> {
-        Arc::clone(&self.sandboxes.entry(sandbox.clone()).or_default())
+    fn kept(&self, session: &SessionId) -> Arc<Mutex<Kept>> {
+        Arc::clone(&self.sessions.entry(session.clone()).or_default())
     }
 
-    /// What a sandbox was furnished with, read when it is asked for first.
-    async fn record<'a>(&self, sandbox: &SandboxId, kept: &'a mut Kept) -> Result<&'a mut Record, Trouble> {
+    /// What a session was furnished with, read when it is asked for first.
+    async fn record<'a>(&self, session: &SessionId, kept: &'a mut Kept) -> Result<&'a mut Record, Trouble> {
         let slot = &mut kept.record;
         if slot.is_none() {
-            let read = self.records.read(sandbox).await;
-            // Nobody knows what is in this sandbox.
-            let lost =
-                |error| Trouble::sandbox(format!("the record of what it is furnished with is lost: {error}"));
-            *slot = Some(read.map_err(lost)?);
+            *slot = Some(self.records.read(session).await?);
         }
         Ok(slot.get_or_insert_default())
     }
@@ -126,20 +122,22 @@ impl Furnisher {
             Some(document) => self.wanted(document.get())?,
             None => Wanted::default(),
         };
-        let kept = self.kept(&outfit.sandbox);
+        let session = session(outfit)?;
+        let kept = self.kept(session);
         let mut kept = kept.lock().await;
-        let record = self.record(&outfit.sandbox, &mut kept).await?;
-        let is_done = outfit.document.is_none() || record.item.as_deref() == Some(outfit.item.id.as_str());
+        let record = self.record(session, &mut kept).await?;
+        let complete = Complete { item: outfit.item.id.clone(), sandbox: outfit.sandbox.clone() };
+        let is_done = outfit.document.is_none() || record.complete.as_ref() == Some(&complete);
         if !is_done && !(wanted.is_empty() && record.is_empty()) {
             let hand = self.hands.client(&outfit.sandbox).await?;
             let link = Link { control: &self.control, hand: &hand, patient: Patient::new(outfit) };
-            self.bring_stores(outfit, &link, record, &wanted.stores).await?;
-            self.bring_skills(outfit, &hand, record, &wanted.skills).await?;
-            record.item = Some(outfit.item.id.to_string());
-            self.records.save(&outfit.sandbox, record).await?;
+            self.bring_stores(session, &link, record, &wanted.stores).await?;
+            self.bring_skills(session, &link, record, &wanted.skills).await?;
+            record.complete = Some(complete);
+            self.records.save(session, record).await?;
         }
         if record.is_empty() {
-            self.sandboxes.remove(&outfit.sandbox);
+            self.sessions.remove(session);
             return Ok(Fitted::Plain);
         }
         // Whoever furnished it may have died before it was synchronized.
@@ -159,43 +157,50 @@ impl Furnisher {
     /// Has the sandbox hold a copy of each of these stores, in step, and of no others.
     async fn bring_stores(
         &self,
-        outfit: &Outfit,
+        session: &SessionId,
         link: &Link<'_>,
         record: &mut Record,
         stores: &[Store],
     ) -> Result<(), Trouble> {
-        if let Some(left) = record.copies.iter().find(|copy| copy.stage == Stage::Left) {
-            return Err(Trouble::sandbox(format!("{} was left in it by an earlier session", left.path)));
-        }
-        let is_wanted = |copy: &Copy| stores.iter().any(|store| copy.is_of(store));
-        while let Some(index) = record.copies.iter().position(|copy| !is_wanted(copy)) {
-            link.hand.remove_tree(&record.copies[index].path).await?;
+        for index in (0..record.copies.len()).rev() {
+            // The sandbox may be another than the one that had them, with its files or without.
+            let copy = &mut record.copies[index];
+            let standing = memory::standing(link, copy).await?;
+            if standing == Standing::Gone {
+                copy.stage = Stage::Making;
+            }
+            let is_wanted = stores.iter().any(|store| copy.is_of(store));
+            if is_wanted && standing != Standing::Foreign {
+                continue;
+            }
+            if standing == Standing::There {
+                link.hand.remove_tree(&copy.path).await?;
+            }
             record.copies.remove(index);
-            self.records.save(&outfit.sandbox, record).await?;
-        }
-        if stores.is_empty() {
-            return Ok(());
+            self.records.save(session, record).await?;
         }
         // They are closed before there is anything in them to be written.
         let closed: Vec<_> =
             stores.iter().filter(|store| store.read_only).map(|store| store.path.clone()).collect();
-        link.hand.set_read_only(&closed).await?;
+        if !closed.is_empty() {
+            link.hand.set_read_only(&closed).await?;
+        }
         for store in stores {
             let index = match record.copies.iter().position(|copy| copy.is_of(store)) {
                 Some(index) => index,
                 None => {
                     memory::check_vacant(link, store).await?;
                     record.copies.push(Copy::new(store));
-                    self.records.save(&outfit.sandbox, record).await?;
+                    self.records.save(session, record).await?;
                     record.copies.len() - 1
                 }
             };
             record.copies[index].read_only = store.read_only;
             let stage = record.copies[index].stage;
-            let page = Page { record, index, records: &self.records, sandbox: &outfit.sandbox };
+            let page = Page { record, index, records: &self.records, session };
             match stage {
                 Stage::Made => self.sync(page, link, Scope::Between).await,
-                Stage::Making | Stage::Left => memory::mount(page, link).await?,
+                Stage::Making => memory::mount(page, link).await?,
             }
         }
         Ok(())
@@ -204,28 +209,29 @@ impl Furnisher {
     /// Has the sandbox hold these skills and no others. A session can do without one that cannot be had.
     async fn bring_skills(
         &self,
-        outfit: &Outfit,
-        hand: &HandClient,
+        session: &SessionId,
+        link: &Link<'_>,
         record: &mut Record,
         skills: &[Skill],
     ) -> Result<(), Trouble> {
+        let Link { control, hand, patient } = link;
         let (mut taken, mut brought) = (BTreeSet::new(), BTreeSet::new());
         for skill in skills {
-            let fetched = match skills::fetch(&self.control, &self.cache, outfit, skill, &mut taken).await {
+            let fetched = match skills::fetch(control, &self.cache, patient, skill, &mut taken).await {
                 Ok(fetched) => fetched,
                 Err(error) => {
-                    goes_without(outfit, skill, &error);
+                    goes_without(session, skill, &error);
                     continue;
                 }
             };
             if !record.skills.contains(&fetched.folder) {
                 record.skills.push(fetched.folder.clone());
-                self.records.save(&outfit.sandbox, record).await?;
+                self.records.save(session, record).await?;
             }
             match hand.put_tree(&fetched.folder, &fetched.stage, fetched.files).await {
                 Ok(()) => drop(brought.insert(fetched.folder)),
                 Err(error @ (ClientError::Refused(_) | ClientError::Unreadable(_))) => {
-                    goes_without(outfit, skill, &error);
+                    goes_without(session, skill, &error);
                     hand.remove_tree(&fetched.stage).await?;
                 }
                 Err(error) => return Err(error.into()),
@@ -246,15 +252,15 @@ impl Furnisher {
         }
     }
 
-    async fn sync_all(&self, outfit: &Outfit, link: &Link<'_>, record: &mut Record, scope: Scope) {
+    async fn sync_all(&self, session: &SessionId, link: &Link<'_>, record: &mut Record, scope: Scope) {
         for index in 0..record.copies.len() {
-            let page = Page { record, index, records: &self.records, sandbox: &outfit.sandbox };
-            self.sync(page, link, scope).await;
+            self.sync(Page { record, index, records: &self.records, session }, link, scope).await;
         }
     }
 
     async fn look_after(&self, outfit: &Outfit, care: Care) -> Result<(), Trouble> {
-        let kept = self.kept(&outfit.sandbox);
+        let session = session(outfit)?;
+        let kept = self.kept(session);
         let mut kept = kept.lock().await;
         let kept = &mut *kept;
         match care {
@@ -268,60 +274,85 @@ impl Furnisher {
             Care::Still if !kept.unsynced => return Ok(()),
             Care::Still | Care::Farewell => {}
         }
-        let record = self.record(&outfit.sandbox, kept).await?;
-        if record.copies.is_empty() && care != Care::Farewell {
-            return Ok(());
+        let record = self.record(session, kept).await?;
+        let is_ours = record.complete.as_ref().is_some_and(|complete| complete.sandbox == outfit.sandbox);
+        if is_ours && (care == Care::Farewell || !record.copies.is_empty()) {
+            let hand = self.hands.client(&outfit.sandbox).await?;
+            let link = Link { control: &self.control, hand: &hand, patient: Patient::new(outfit) };
+            if care == Care::Farewell {
+                self.part(session, &link, record, outfit.outcome).await?;
+            } else {
+                self.sync_all(session, &link, record, Scope::Between).await;
+                (kept.synced, kept.unsynced) = (Some(Instant::now()), false);
+            }
         }
-        let hand = self.hands.client(&outfit.sandbox).await?;
-        let link = Link { control: &self.control, hand: &hand, patient: Patient::new(outfit) };
         if care == Care::Farewell {
-            self.part(outfit, &link, record).await?;
-            self.sandboxes.remove(&outfit.sandbox);
-        } else {
-            self.sync_all(outfit, &link, record, Scope::Between).await;
-            (kept.synced, kept.unsynced) = (Some(Instant::now()), false);
+            self.sessions.remove(session);
         }
         Ok(())
     }
 
     /// The session lets go of the sandbox: what it has is sent, and what it was given is taken out again.
-    async fn part(&self, outfit: &Outfit, link: &Link<'_>, record: &mut Record) -> Result<(), Trouble> {
-        let last = match outfit.outcome {
+    async fn part(
+        &self,
+        session: &SessionId,
+        link: &Link<'_>,
+        record: &mut Record,
+        outcome: Option<Outcome>,
+    ) -> Result<(), Trouble> {
+        let last = match outcome {
             // The next process goes on with it as it is.
             Some(Outcome::Left) => {
-                let _ = timeout(LAST, self.sync_all(outfit, link, record, Scope::Between)).await;
+                let _ = timeout(LAST, self.sync_all(session, link, record, Scope::Between)).await;
                 return Ok(());
             }
             Some(Outcome::Finished | Outcome::Stopped) => {
-                timeout(LAST, self.sync_all(outfit, link, record, Scope::Last)).await
+                timeout(LAST, self.sync_all(session, link, record, Scope::Last)).await
             }
             _ => Ok(()),
         };
-        let flushed = timeout(LAST, self.sync_all(outfit, link, record, Scope::Flush)).await;
+        let flushed = timeout(LAST, self.sync_all(session, link, record, Scope::Flush)).await;
         if last.and(flushed).is_err() {
-            tracing::warn!(sandbox = %outfit.sandbox, "changes to memories may be lost: sending them took too long");
+            tracing::warn!(remuda.session.id = %session, "changes to memories may be lost: sending them took too long");
         }
-        for index in (0..record.copies.len()).rev() {
-            let copy = &mut record.copies[index];
-            if memory::may_go(link, copy).await? {
+        while let Some(copy) = record.copies.last() {
+            // What is not known to be the copy any more is left to whoever made it so.
+            if memory::standing(link, copy).await? != Standing::Foreign {
                 link.hand.remove_tree(&copy.path).await?;
-                record.copies.remove(index);
-            } else {
-                copy.stage = Stage::Left;
             }
-            self.records.save(&outfit.sandbox, record).await?;
+            record.copies.pop();
+            self.records.save(session, record).await?;
         }
         while let Some(folder) = record.skills.last() {
             link.hand.remove_tree(folder).await?;
             record.skills.pop();
         }
-        record.item = None;
-        self.records.save(&outfit.sandbox, record).await
+        record.complete = None;
+        self.records.save(session, record).await
+    }
+
+    async fn drop_record(&self, outfit: &Outfit) -> Result<(), Trouble> {
+        let session = session(outfit)?;
+        let kept = self.kept(session);
+        let mut kept = kept.lock().await;
+        let record = self.record(session, &mut kept).await?;
+        if record.complete.as_ref().is_none_or(|complete| complete.sandbox == outfit.sandbox) {
+            *record = Record::default();
+            self.records.save(session, record).await?;
+        }
+        self.sessions.remove(session);
+        Ok(())
     }
 }
 
-fn goes_without(outfit: &Outfit, skill: &Skill, error: &(dyn std::error::Error + 'static)) {
-    tracing::warn!(sandbox = %outfit.sandbox, skill = skill.skill_id, error, "the session goes without a skill");
+/// Whose sandbox it is.
+fn session(outfit: &Outfit) -> Result<&SessionId, Trouble> {
+    let none = || Trouble::supply(format!("the work item {} is of no session", outfit.item.id));
+    outfit.item.session().ok_or_else(none)
+}
+
+fn goes_without(session: &SessionId, skill: &Skill, error: &(dyn std::error::Error + 'static)) {
+    tracing::warn!(remuda.session.id = %session, skill = skill.skill_id, error, "the session goes without a skill");
 }
 
 #[async_trait]
@@ -337,8 +368,7 @@ impl Outfitter for Furnisher {
     }
 
     async fn forget(&self, outfit: &Outfit) {
-        self.sandboxes.remove(&outfit.sandbox);
-        if let Err(error) = self.records.save(&outfit.sandbox, &Record::default()).await {
+        if let Err(error) = self.drop_record(outfit).await {
             tracing::warn!(sandbox = %outfit.sandbox, %error, "the record of a deleted sandbox is left");
         }
     }

@@ -1,4 +1,6 @@
-//! What sandboxes were furnished with, written down for the next process.
+//! What sessions were furnished with, written down for the next process.
+//!
+//! By session rather than by sandbox: a sandbox that is lost may leave its files to the next one of its session.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -8,27 +10,34 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use remuda_actors::fault::{Fault, FaultClass};
-use remuda_actors::ids::SandboxId;
+use remuda_actors::ids::{SandboxId, SessionId, WorkId};
 use serde::{Deserialize, Serialize};
 
 use super::memory::Copy;
 use super::trouble::Trouble;
 
-/// What a file's name keeps of a sandbox's.
+/// What a file's name keeps of a session's id.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// Records of sandboxes that nobody has touched for so long are of none that exists.
+/// Records that nobody has touched for so long are of no session that comes back.
 const KEPT: Duration = Duration::from_secs(60 * 60 * 24 * 30);
 
-/// What one sandbox was furnished with.
+/// What a session was furnished with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// The work item it is complete for; none before.
-    pub(super) item: Option<String>,
+    /// What it is complete for; nothing before.
+    pub(super) complete: Option<Complete>,
     /// Folders of skills.
     pub(super) skills: Vec<String>,
     /// Copies of memory stores.
     pub(super) copies: Vec<Copy>,
+}
+
+/// What a record is complete for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Complete {
+    pub(super) item: WorkId,
+    pub(super) sandbox: SandboxId,
 }
 
 impl Record {
@@ -39,7 +48,7 @@ impl Record {
 
     /// Whether it says nothing.
     fn is_blank(&self) -> bool {
-        self.is_empty() && self.item.is_none()
+        self.is_empty() && self.complete.is_none()
     }
 }
 
@@ -49,7 +58,7 @@ pub(super) struct Page<'a> {
     /// Which of its copies.
     pub(super) index: usize,
     pub(super) records: &'a Arc<Records>,
-    pub(super) sandbox: &'a SandboxId,
+    pub(super) session: &'a SessionId,
 }
 
 impl Page<'_> {
@@ -60,7 +69,7 @@ impl Page<'_> {
 
     /// Writes the record down.
     pub(super) async fn save(&self) -> Result<(), Trouble> {
-        self.records.save(self.sandbox, self.record).await
+        self.records.save(self.session, self.record).await
     }
 }
 
@@ -83,52 +92,62 @@ impl Records {
         Ok(Self(dir))
     }
 
-    fn path(&self, sandbox: &SandboxId) -> PathBuf {
-        self.0.join(format!("{}.json", utf8_percent_encode(sandbox.as_str(), NAME)))
+    fn path(&self, session: &SessionId) -> PathBuf {
+        self.0.join(format!("{}.json", utf8_percent_encode(session.as_str(), NAME)))
     }
 
-    /// What was written about a sandbox; nothing if nothing was.
-    pub(super) fn load(&self, sandbox: &SandboxId) -> io::Result<Record> {
-        match fs::read(self.path(sandbox)) {
-            Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
+    /// What was written about a session; nothing if nothing was.
+    pub(super) fn load(&self, session: &SessionId) -> io::Result<Record> {
+        match fs::read(self.path(session)) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
             Err(error) => Err(error),
         }
     }
 
-    /// The same, off the runtime's own threads.
-    pub(super) async fn read(self: &Arc<Self>, sandbox: &SandboxId) -> io::Result<Record> {
-        let (records, sandbox) = (Arc::clone(self), sandbox.clone());
-        let read = tokio::task::spawn_blocking(move || records.load(&sandbox)).await;
-        read.unwrap_or_else(|error| Err(io::Error::other(error)))
+    /// The same, off the runtime's own threads. What cannot be understood counts as nothing: at worst a session is not
+    /// given a store over what is there already.
+    pub(super) async fn read(self: &Arc<Self>, session: &SessionId) -> Result<Record, Trouble> {
+        let (records, id) = (Arc::clone(self), session.clone());
+        let read = tokio::task::spawn_blocking(move || records.load(&id)).await;
+        match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::error!(remuda.session.id = %session, %error, "the record of what the session is furnished with is damaged");
+                Ok(Record::default())
+            }
+            read => read.map_err(|error| passing(&error, "read")),
+        }
     }
 
     /// Writes it down, in one step.
-    pub(super) fn store(&self, sandbox: &SandboxId, record: &Record) -> io::Result<()> {
-        replace(&self.path(sandbox), &serde_json::to_vec(record)?)
+    pub(super) fn store(&self, session: &SessionId, record: &Record) -> io::Result<()> {
+        replace(&self.path(session), &serde_json::to_vec(record)?)
     }
 
     /// The same, off the runtime's own threads.
-    pub(super) async fn save(self: &Arc<Self>, sandbox: &SandboxId, record: &Record) -> Result<(), Trouble> {
-        let (records, sandbox, record) = (Arc::clone(self), sandbox.clone(), record.clone());
+    pub(super) async fn save(self: &Arc<Self>, session: &SessionId, record: &Record) -> Result<(), Trouble> {
+        let (records, session, record) = (Arc::clone(self), session.clone(), record.clone());
         let write = move || {
-            if record.is_blank() { records.forget(&sandbox) } else { records.store(&sandbox, &record) }
+            if record.is_blank() { records.forget(&session) } else { records.store(&session, &record) }
         };
         let written =
             tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        written.map_err(|error| {
-            let what = format!("what the sandbox is furnished with could not be written down: {error}");
-            Trouble::Supply(Fault::new(FaultClass::Transient, what))
-        })
+        written.map_err(|error| passing(&error, "written"))
     }
 
     /// Forgets it.
-    pub(super) fn forget(&self, sandbox: &SandboxId) -> io::Result<()> {
-        match fs::remove_file(self.path(sandbox)) {
+    pub(super) fn forget(&self, session: &SessionId) -> io::Result<()> {
+        match fs::remove_file(self.path(session)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
+}
+
+fn passing(error: &io::Error, what: &str) -> Trouble {
+    let what = format!("the record of what the session is furnished with could not be {what}: {error}");
+    Trouble::Supply(Fault::new(FaultClass::Transient, what))
 }
 
 /// Puts a file with these contents at `path`, in one step.
@@ -146,14 +165,14 @@ mod tests {
     fn a_record_is_found_again_until_it_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let records = Records::open(dir.path().join("outfits")).unwrap();
-        let sandbox = SandboxId::from("../odd name");
-        assert_eq!(records.load(&sandbox).unwrap(), Record::default());
+        let session = SessionId::from("../odd name");
+        assert_eq!(records.load(&session).unwrap(), Record::default());
         let record = Record { skills: vec!["/workspace/skills/a".to_owned()], ..Record::default() };
-        records.store(&sandbox, &record).unwrap();
-        assert_eq!(Records::open(dir.path().join("outfits")).unwrap().load(&sandbox).unwrap(), record);
+        records.store(&session, &record).unwrap();
+        assert_eq!(Records::open(dir.path().join("outfits")).unwrap().load(&session).unwrap(), record);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "it is where it belongs");
-        records.forget(&sandbox).unwrap();
-        records.forget(&sandbox).unwrap();
-        assert_eq!(records.load(&sandbox).unwrap(), Record::default());
+        records.forget(&session).unwrap();
+        records.forget(&session).unwrap();
+        assert_eq!(records.load(&session).unwrap(), Record::default());
     }
 }

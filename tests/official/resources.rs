@@ -1,4 +1,4 @@
-//! Skills and memory stores, downloaded, used and written back by the official workers.
+//! Skills and memory stores, downloaded, used and written back by the official workers, and by remuda to the same effect.
 
 use std::time::Duration;
 
@@ -29,7 +29,11 @@ turns:
 async fn workers_bring_skills_and_keep_memories() {
     for worker in Worker::ALL {
         let home = tempfile::tempdir().unwrap();
-        let memory_root = home.path().join("memory").to_str().unwrap().to_owned();
+        let memory_root = match worker {
+            // In a sandbox of its own it can be where it always is.
+            Worker::Remuda => "/mnt/memory".to_owned(),
+            Worker::Python | Worker::TypeScript => home.path().join("memory").to_str().unwrap().to_owned(),
+        };
         let scenario = Scenario::parse("resources", SCENARIO).unwrap();
         let options =
             Options { scenarios: vec![scenario], memory_root: memory_root.clone(), ..Options::default() };

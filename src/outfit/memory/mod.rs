@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::mount::{check_vacant, mount};
 use self::replica::Replica;
-pub(super) use self::sync::{Scope, may_go, sync};
+pub(super) use self::sync::{Scope, Standing, standing, sync};
 use super::document::Store;
 use super::patient::Patient;
 use super::trouble::Trouble;
@@ -51,8 +51,6 @@ pub(super) enum Stage {
     Making,
     /// It is there.
     Made,
-    /// Its folder is no longer known to be ours, and was left as it is.
-    Left,
 }
 
 /// A store's copy in a sandbox.

@@ -115,9 +115,26 @@ pub(super) async fn look(link: &Link<'_>, store: &str, path: &str) -> Result<Her
     Ok(here)
 }
 
-/// Whether a copy's folder may be removed: unless it holds files and is not known to be the copy any more.
-pub(in crate::outfit) async fn may_go(link: &Link<'_>, copy: &Copy) -> Result<bool, Trouble> {
-    Ok(copy.stage == Stage::Making || look(link, &copy.store, &copy.path).await?.is_ours())
+/// What has become of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::outfit) enum Standing {
+    /// It is there, in whole or in part.
+    There,
+    /// Nothing is there.
+    Gone,
+    /// Something is there that is not known to be the copy any more.
+    Foreign,
+}
+
+/// What has become of a copy.
+pub(in crate::outfit) async fn standing(link: &Link<'_>, copy: &Copy) -> Result<Standing, Trouble> {
+    let here = look(link, &copy.store, &copy.path).await?;
+    Ok(match here.mark {
+        Mark::Ours => Standing::There,
+        Mark::Missing if here.files.is_empty() => Standing::Gone,
+        // Its mark is the first thing that a copy gets.
+        Mark::Missing | Mark::Foreign => Standing::Foreign,
+    })
 }
 
 async fn mark(link: &Link<'_>, store: &str, path: &str) -> Result<(), Trouble> {

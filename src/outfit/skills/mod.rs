@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use remuda_actors::ports::Outfit;
 
 pub(super) use self::cache::Cache;
 use super::archive::{ArchiveError, Bounds, unpack};
@@ -51,18 +50,17 @@ pub(super) enum SkillError {
 pub(super) async fn fetch(
     control: &Client,
     cache: &Arc<Cache>,
-    outfit: &Outfit,
+    patient: &Patient<'_>,
     skill: &Skill,
     taken: &mut BTreeSet<String>,
 ) -> Result<Fetched, SkillError> {
-    let patient = Patient::new(outfit);
     let Skill { skill_id, version } = skill;
-    let found = patient.ask(|| control.skill_version(&outfit.item, skill_id, version)).await?;
+    let found = patient.ask(|| control.skill_version(patient.item(), skill_id, version)).await?;
     let name = folder_name(&found.name, skill_id).ok_or(SkillError::Name { name: found.name.clone() })?;
     if !taken.insert(name.clone()) {
         return Err(SkillError::Taken { name });
     }
-    let archive = archive_of(control, cache, outfit, &patient, skill_id, &found).await?;
+    let archive = archive_of(control, cache, patient, skill_id, &found).await?;
     let unpacked = tokio::task::spawn_blocking(move || unpack(&archive, BOUNDS)).await;
     let files =
         unpacked.unwrap_or_else(|error| Err(ArchiveError::Unreadable(std::io::Error::other(error))))?;
@@ -72,7 +70,6 @@ pub(super) async fn fetch(
 async fn archive_of(
     control: &Client,
     cache: &Arc<Cache>,
-    outfit: &Outfit,
     patient: &Patient<'_>,
     skill: &str,
     found: &SkillVersion,
@@ -85,7 +82,8 @@ async fn archive_of(
     if let Some(archive) = kept {
         return Ok(archive);
     }
-    let fetched = patient.ask(|| control.skill_archive(&outfit.item, skill, &found.id, MAX_ARCHIVE)).await?;
+    let fetched =
+        patient.ask(|| control.skill_archive(patient.item(), skill, &found.id, MAX_ARCHIVE)).await?;
     let (cache, skill, version, archive) =
         (Arc::clone(cache), skill.to_owned(), found.id.clone(), fetched.clone());
     let kept = tokio::task::spawn_blocking(move || cache.put(&skill, &version, &archive)).await;
