@@ -1,6 +1,10 @@
 //! What a session is to be furnished with, as the control plane describes it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+
+use super::staging::Wish;
 
 /// Most skills of one session, as the control plane documents it.
 const MAX_SKILLS: usize = 500;
@@ -13,12 +17,13 @@ const MAX_STORES: usize = 8;
 pub(super) struct Wanted {
     pub(super) skills: Vec<Skill>,
     pub(super) stores: Vec<Store>,
+    pub(super) inputs: Vec<Wish>,
 }
 
 impl Wanted {
     /// Whether that is nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.skills.is_empty() && self.stores.is_empty()
+        self.skills.is_empty() && self.stores.is_empty() && self.inputs.is_empty()
     }
 }
 
@@ -49,6 +54,8 @@ struct Document {
     agent: Agent,
     #[serde(default)]
     resources: Vec<serde_json::Value>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -68,8 +75,8 @@ struct Resource {
     mount_path: Option<String>,
 }
 
-/// What is wanted, or why that cannot be told.
-pub(super) fn read(document: &str) -> Result<Wanted, String> {
+/// What is wanted, or why that cannot be told. Inputs only where there may be any.
+pub(super) fn read(document: &str, with_inputs: bool) -> Result<Wanted, String> {
     let document: Document =
         serde_json::from_str(document).map_err(|error| format!("the session cannot be read: {error}"))?;
     if document.agent.skills.len() > MAX_SKILLS {
@@ -95,7 +102,8 @@ pub(super) fn read(document: &str) -> Result<Wanted, String> {
             ));
         }
     }
-    Ok(Wanted { skills: document.agent.skills, stores })
+    let inputs = if with_inputs { Wish::read(&document.metadata)? } else { Vec::new() };
+    Ok(Wanted { skills: document.agent.skills, stores, inputs })
 }
 
 fn store(resource: &serde_json::Value) -> Result<Store, String> {
@@ -131,6 +139,7 @@ mod tests {
                 {"type": "memory_store", "memory_store_id": "m1", "name": "A", "access": "read_only",
                  "mount_path": "/mnt/memory/a"},
                 {"type": "memory_store", "memory_store_id": "m2", "name": "../x", "mount_path": null}]}"#,
+            true,
         )
         .unwrap();
         let skill = |id: &str, version: &str| Skill { skill_id: id.to_owned(), version: version.to_owned() };
@@ -138,7 +147,7 @@ mod tests {
         let places: Vec<_> =
             wanted.stores.iter().map(|store| (store.path.as_str(), store.read_only)).collect();
         assert_eq!(places, [("/mnt/memory/a", true), ("/workspace/memory/m2", false)]);
-        assert_eq!(read("{}").unwrap(), Wanted::default());
+        assert_eq!(read("{}", true).unwrap(), Wanted::default());
     }
 
     #[test]
@@ -149,7 +158,7 @@ mod tests {
                 .enumerate()
                 .map(|(n, path)| serde_json::json!({"type": "memory_store", "memory_store_id": format!("m{n}"), "mount_path": path}))
                 .collect();
-            read(&serde_json::json!({"resources": resources}).to_string())
+            read(&serde_json::json!({"resources": resources}).to_string(), true)
         };
         for path in ["mnt/memory/a", "/mnt/../etc", "/", "/mnt//a", "/mnt/./a"] {
             assert!(at(&[path]).unwrap_err().contains(path), "{path}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
-use remuda_actors::ids::SessionId;
+use remuda_actors::ids::{SandboxId, SessionId};
 use remuda_actors::ports::{Care, Fitted, Outfit, OutfitError, Outfitter};
 use remuda_actors::session::end::Outcome;
 use tokio::sync::Mutex;
@@ -20,6 +20,7 @@ use super::memory::{self, Copy, Deletes, Link, Scope, Stage, Standing};
 use super::patient::Patient;
 use super::record::{Complete, Page, Record, Records};
 use super::skills::{self, Cache};
+use super::staging::{self, Staging, StagingOptions, Wish};
 use super::trouble::Trouble;
 use crate::cma::Client;
 use crate::hand::client::ClientError;
@@ -46,15 +47,26 @@ pub struct Options {
     pub memory_interval: Option<Duration>,
     /// What happens to memories whose files are deleted.
     pub memory_deletes: Deletes,
+    /// What sessions may bring in, and what is collected from them.
+    pub staging: StagingOptions,
 }
 
 /// Why there can be no furnisher.
 #[derive(Debug, thiserror::Error)]
-#[error("could not use {}", path.display())]
-pub struct SetupError {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+#[non_exhaustive]
+pub enum SetupError {
+    /// A folder cannot be used.
+    #[error("could not use {}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The TLS stack could not be set up.
+    #[error("could not set up the HTTP client")]
+    Http(#[source] reqwest::Error),
 }
 
 /// Furnishes sandboxes with skills and copies of memory stores.
@@ -66,6 +78,7 @@ pub struct Furnisher {
     cache: Arc<Cache>,
     interval: Option<Duration>,
     deletes: Deletes,
+    staging: Staging,
     begun: Instant,
     sessions: DashMap<SessionId, Arc<Mutex<Kept>>>,
 }
@@ -84,11 +97,11 @@ impl Furnisher {
     /// Opens its folders, which are made if they are not there.
     ///
     /// # Errors
-    /// [`SetupError`] names the folder that cannot be used.
+    /// [`SetupError`] says what cannot be used.
     pub fn open(control: Arc<Client>, hands: Arc<dyn Hands>, options: Options) -> Result<Self, SetupError> {
         let at = |path: &PathBuf| {
             let path = path.clone();
-            |source| SetupError { path, source }
+            |source| SetupError::Folder { path, source }
         };
         let records = Records::open(options.records_dir.clone()).map_err(at(&options.records_dir))?;
         let cache = Cache::open(options.skills_dir.clone(), CACHE_LIMIT).map_err(at(&options.skills_dir))?;
@@ -99,6 +112,7 @@ impl Furnisher {
             cache: Arc::new(cache),
             interval: options.memory_interval.map(|interval| interval.max(MIN_INTERVAL)),
             deletes: options.memory_deletes,
+            staging: Staging::new(options.staging).map_err(SetupError::Http)?,
             begun: Instant::now(),
             sessions: DashMap::new(),
         })
@@ -128,15 +142,17 @@ impl Furnisher {
         let record = self.record(session, &mut kept).await?;
         let complete = Complete { item: outfit.item.id.clone(), sandbox: outfit.sandbox.clone() };
         let is_done = outfit.document.is_none() || record.complete.as_ref() == Some(&complete);
-        if !is_done && !(wanted.is_empty() && record.is_empty()) {
+        let is_needed = !wanted.is_empty() || !record.is_empty() || self.staging.outputs.is_some();
+        if !is_done && is_needed {
             let hand = self.hands.client(&outfit.sandbox).await?;
             let link = Link { control: &self.control, hand: &hand, patient: Patient::new(outfit) };
             self.bring_stores(session, &link, record, &wanted.stores).await?;
             self.bring_skills(session, &link, record, &wanted.skills).await?;
+            self.bring_inputs(session, &link, record, &wanted.inputs, &outfit.sandbox).await?;
             record.complete = Some(complete);
             self.records.save(session, record).await?;
         }
-        if record.is_empty() {
+        if record.is_empty() && self.staging.outputs.is_none() {
             self.sessions.remove(session);
             return Ok(Fitted::Plain);
         }
@@ -147,7 +163,7 @@ impl Furnisher {
     }
 
     fn wanted(&self, document: &str) -> Result<Wanted, Trouble> {
-        let mut wanted = document::read(document).map_err(Trouble::supply)?;
+        let mut wanted = document::read(document, self.staging.has_inputs()).map_err(Trouble::supply)?;
         if self.interval.is_none() {
             wanted.stores.clear();
         }
@@ -244,6 +260,24 @@ impl Furnisher {
         Ok(())
     }
 
+    /// Brings the session's inputs, once: they are the session's own from then on.
+    async fn bring_inputs(
+        &self,
+        session: &SessionId,
+        link: &Link<'_>,
+        record: &mut Record,
+        inputs: &[Wish],
+        sandbox: &SandboxId,
+    ) -> Result<(), Trouble> {
+        if inputs.is_empty() || record.staged.as_ref() == Some(sandbox) {
+            return Ok(());
+        }
+        // Another sandbox may have the files of the one before, as the session has changed them.
+        self.staging.bring(link.hand, inputs, record.staged.is_none()).await?;
+        record.staged = Some(sandbox.clone());
+        self.records.save(session, record).await
+    }
+
     /// Brings one copy in step. What fails is tried again the next time.
     async fn sync(&self, page: Page<'_>, link: &Link<'_>, scope: Scope) {
         let store = page.record.copies[page.index].store.clone();
@@ -314,6 +348,13 @@ impl Furnisher {
         let flushed = timeout(LAST, self.sync_all(session, link, record, Scope::Flush)).await;
         if last.and(flushed).is_err() {
             tracing::warn!(remuda.session.id = %session, "changes to memories may be lost: sending them took too long");
+        }
+        if let Some(outputs) = &self.staging.outputs {
+            let collected = timeout(LAST, staging::collect(link.hand, session, outputs)).await;
+            let late = |_| Err(Trouble::sandbox(format!("it took more than {LAST:?}")));
+            if let Err(error) = collected.unwrap_or_else(late) {
+                tracing::error!(remuda.session.id = %session, %error, "outputs were not collected");
+            }
         }
         while let Some(copy) = record.copies.last() {
             // What is not known to be the copy any more is left to whoever made it so.

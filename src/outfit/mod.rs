@@ -1,4 +1,5 @@
-//! What sessions find in their sandboxes beside their tools: skills, and the copies of their memory stores.
+//! What sessions find in their sandboxes beside their tools: skills, the copies of their memory stores, and the files
+//! that they ask for.
 //!
 //! Everything here runs outside: archives are fetched and unpacked here, texts are fetched and sent from here, with the
 //! session's credential, and the sandbox is given files and nothing else.
@@ -8,6 +9,8 @@
 //!   skills ────────── archive ──► cache ── unpack ─────── whole folder ──► /workspace/skills/NAME/
 //!   memory stores ◄── changes ─────────── replica ◄────── listing ──────── /mnt/memory/STORE/
 //!                 ─── texts ────────────►         ─────── changes ───────►
+//!   allowed folders, URLs ──── inputs ──────────────────────────────────► /workspace/
+//!   a folder of this host ◄─────────────────────────────── outputs ────── /workspace/
 //! ```
 //!
 //! # Invariants
@@ -27,6 +30,7 @@ mod memory;
 mod patient;
 mod record;
 mod skills;
+mod staging;
 mod trouble;
 
 use std::fmt;
@@ -37,6 +41,7 @@ use remuda_actors::ports::HandError;
 
 pub use self::furnisher::{Furnisher, MIN_INTERVAL, Options, SetupError};
 pub use self::memory::Deletes;
+pub use self::staging::{OutputGlob, Outputs, StagingOptions};
 use crate::hand::client::HandClient;
 
 /// Knows the hands of sandboxes.

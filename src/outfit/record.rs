@@ -31,6 +31,9 @@ pub(super) struct Record {
     pub(super) skills: Vec<String>,
     /// Copies of memory stores.
     pub(super) copies: Vec<Copy>,
+    /// Which sandbox has the inputs. They stay there when all else is taken out, and so this does.
+    #[serde(default)]
+    pub(super) staged: Option<SandboxId>,
 }
 
 /// What a record is complete for.
@@ -48,7 +51,7 @@ impl Record {
 
     /// Whether it says nothing.
     fn is_blank(&self) -> bool {
-        self.is_empty() && self.complete.is_none()
+        self.is_empty() && self.complete.is_none() && self.staged.is_none()
     }
 }
 

@@ -89,6 +89,19 @@ impl Furnished {
         self.bench.emulator.create_session_with(&body).unwrap()
     }
 
+    /// A session that only the test drives, with this metadata beside.
+    fn asking(&self, metadata: Value) -> SessionHandle {
+        let agent = json!({
+            "name": "asking",
+            "model": "m",
+            "tools": [{"type": "agent_toolset_20260401"}],
+            "metadata": {"brain": "silent"},
+        });
+        let agent = self.bench.emulator.create_agent_with(&agent).unwrap();
+        let body = json!({"environment_id": self.bench.environment.id, "agent": agent, "metadata": metadata});
+        self.bench.emulator.create_session_with(&body).unwrap()
+    }
+
     fn run(&self, arguments: &[&str]) -> Running {
         self.bench.run(&[&["--max-idle", "300ms"], arguments].concat())
     }
@@ -370,4 +383,95 @@ async fn stores_that_are_switched_off_are_not_there() {
     let ended = here.run(&["--memory-sync", "1s"]).ended().await;
     assert_eq!(ended.code, Some(64));
     assert!(ended.stderr.contains("not asked about more often than every 5s"), "{}", ended.stderr);
+}
+
+/// A server of this one file, on loopback; its address.
+async fn serve(contents: &'static [u8]) -> String {
+    let app = axum::Router::new()
+        .route("/inputs/a.txt", axum::routing::get(move || async move { contents }))
+        .route(
+            "/inputs/away",
+            axum::routing::get(|| async { axum::response::Redirect::to("/inputs/a.txt") }),
+        );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_come_from_where_they_may_and_outputs_go_where_they_shall() {
+    let here = Furnished::new().await;
+    let (inputs, outputs) = (here.bench.dir.path().join("inputs"), here.bench.dir.path().join("outputs"));
+    std::fs::create_dir(&inputs).unwrap();
+    std::fs::create_dir(&outputs).unwrap();
+    std::fs::write(inputs.join("b.txt"), "from the host").unwrap();
+    std::fs::write(inputs.join("c.zip"), zip(&[("c/d/e.txt".to_owned(), &b"packed"[..])])).unwrap();
+    let server = serve(b"from a server").await;
+    let (inputs, outputs) = (inputs.to_str().unwrap().to_owned(), outputs.to_str().unwrap().to_owned());
+    let url = format!("{server}/inputs/");
+    let mut command = here.bench.keeping(&["--warm", "0", "--max-idle", "300ms", "--drain", "release"]);
+    command.args(["--input-dir", &inputs, "--input-url", &url, "--output-dir", &outputs]);
+    let running = here.bench.start(command);
+    let hash = "0".repeat(64);
+    let hash = hash.as_str();
+    let digest = sha256(b"from a server");
+    let metadata = json!({
+        "remuda.input.a": json!({"from": format!("{url}a.txt"), "to": "in/a.txt", "sha256": digest}).to_string(),
+        "remuda.input.b": json!({"from": format!("{inputs}/b.txt"), "to": "in/b.txt"}).to_string(),
+        "remuda.input.c": json!({"from": format!("{inputs}/c.zip"), "to": "in/c", "unpack": true}).to_string(),
+    });
+    let session = here.asking(metadata);
+    let found =
+        output(&session, "cd /workspace/in && cat a.txt b.txt c/d/e.txt && find . -type f | wc -l").await;
+    assert_eq!(found, "from a serverfrom the hostpacked3");
+    output(&session, "cd /workspace && mkdir -p outputs/x && cd outputs && echo -n 1 >x/one && ln -s /etc/passwd link && echo mine >../in/b.txt").await;
+    end(&session).await;
+    let collected = std::path::Path::new(&outputs).join(session.id().as_str());
+    assert_eq!(std::fs::read_to_string(collected.join("outputs/x/one")).unwrap(), "1");
+    assert!(!collected.join("outputs/link").exists() && !collected.join("in").exists(), "and nothing else");
+    // It comes back to files of its own, which are not brought again.
+    session.message("again").unwrap();
+    assert_eq!(
+        output(&session, "cat /workspace/in/b.txt; echo -n 2 >/workspace/outputs/x/one").await,
+        "mine"
+    );
+    end(&session).await;
+    assert_eq!(std::fs::read_to_string(collected.join("outputs/x/one")).unwrap(), "2");
+
+    for (from, digest, what) in [
+        (format!("{server}/other.txt"), Some(hash), "in no place that inputs may come from"),
+        (format!("{url}a.txt"), None, "needs a `sha256`"),
+        (format!("{url}a.txt"), Some(hash), "hashes to"),
+        (format!("{url}away"), Some(hash), "HTTP 303"),
+        (format!("{url}none"), Some(hash), "HTTP 404"),
+        ("/etc/passwd".to_owned(), None, "in no place that inputs may come from"),
+        (format!("{inputs}/../state/owner"), None, "in no place that inputs may come from"),
+    ] {
+        let mut wish = json!({"from": from, "to": "a"});
+        if let Some(digest) = digest {
+            wish["sha256"] = digest.into();
+        }
+        let session = here.asking(json!({"remuda.input.x": wish.to_string()}));
+        let said = refusal(&session).await;
+        assert!(said.contains("`remuda.input.x`") && said.contains(what), "{from}: {said}");
+        end(&session).await;
+    }
+    assert_eq!(running.stop().await.code, Some(0));
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest as _, Sha256};
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_brought_or_collected_unless_that_is_asked_for() {
+    let here = Furnished::new().await;
+    let running = here.run(&[]);
+    let wish = json!({"from": "/etc/passwd", "to": "a"}).to_string();
+    let session = here.asking(json!({"remuda.input.a": wish}));
+    assert_eq!(output(&session, "ls -A /workspace | wc -l").await, "0");
+    end(&session).await;
+    assert_eq!(running.stop().await.code, Some(0));
 }
