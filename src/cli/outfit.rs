@@ -8,7 +8,9 @@ use clap::Args;
 use reqwest::Url;
 
 use crate::cma::Client;
-use crate::outfit::{Deletes, Furnisher, Hands, MIN_INTERVAL, Options, OutputGlob, Outputs, StagingOptions};
+use crate::outfit::{
+    COLLECTING, Deletes, Furnisher, Hands, MIN_INTERVAL, Options, OutputGlob, Outputs, StagingOptions,
+};
 use crate::report::{Exit, Failure};
 use crate::state_dir::StateDir;
 
@@ -99,6 +101,11 @@ impl OutfitArguments {
             staging: self.staging(),
         };
         Furnisher::open(control, hands, options).map_err(|error| Failure::new(Exit::Configuration, error))
+    }
+
+    /// What the end of a session takes longer for.
+    pub(super) fn time_for_outputs(&self) -> Duration {
+        if self.output_dir.is_some() { COLLECTING } else { Duration::ZERO }
     }
 
     fn staging(&self) -> StagingOptions {

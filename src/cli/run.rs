@@ -169,6 +169,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     };
     let mut settings = settings(&arguments, &state_dir, environments);
     settings.outfitter = Some(Arc::new(furnisher));
+    settings.deadlines.care.farewell += arguments.outfit.time_for_outputs();
     super::block_on(serve(ports, settings, &arguments))?
 }
 

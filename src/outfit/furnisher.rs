@@ -32,6 +32,9 @@ pub const MIN_INTERVAL: Duration = Duration::from_secs(5);
 /// workers have it.
 const LAST: Duration = Duration::from_secs(30);
 
+/// How long the collection of outputs may take.
+pub const COLLECTING: Duration = Duration::from_secs(30);
+
 /// Archives of skills that are kept, in bytes altogether.
 const CACHE_LIMIT: u64 = 1 << 30;
 
@@ -350,8 +353,8 @@ impl Furnisher {
             tracing::warn!(remuda.session.id = %session, "changes to memories may be lost: sending them took too long");
         }
         if let Some(outputs) = &self.staging.outputs {
-            let collected = timeout(LAST, staging::collect(link.hand, session, outputs)).await;
-            let late = |_| Err(Trouble::sandbox(format!("it took more than {LAST:?}")));
+            let collected = timeout(COLLECTING, staging::collect(link.hand, session, outputs)).await;
+            let late = |_| Err(Trouble::sandbox(format!("it took more than {COLLECTING:?}")));
             if let Err(error) = collected.unwrap_or_else(late) {
                 tracing::error!(remuda.session.id = %session, %error, "outputs were not collected");
             }

@@ -39,7 +39,7 @@ use async_trait::async_trait;
 use remuda_actors::ids::SandboxId;
 use remuda_actors::ports::HandError;
 
-pub use self::furnisher::{Furnisher, MIN_INTERVAL, Options, SetupError};
+pub use self::furnisher::{COLLECTING, Furnisher, MIN_INTERVAL, Options, SetupError};
 pub use self::memory::Deletes;
 pub use self::staging::{OutputGlob, Outputs, StagingOptions};
 use crate::hand::client::HandClient;

@@ -133,7 +133,7 @@ async fn end(session: &SessionHandle) {
     session.wait_released(PATIENCE).await.expect("its item is stopped");
 }
 
-fn pairs<'a>(memories: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn pairs(memories: &[(String, String)]) -> Vec<(&str, &str)> {
     memories.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect()
 }
 
