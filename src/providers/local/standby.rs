@@ -7,6 +7,7 @@
 //! | neither | [signals](super::signals) |
 
 use std::io;
+use std::sync::Arc;
 
 use remuda_actors::ids::SandboxId;
 use remuda_actors::ports::ProviderError;
@@ -25,7 +26,7 @@ impl LocalProvider {
             return Ok(());
         }
         let note = Folder(&self.folder(id)?).stopped();
-        off_the_runtime(move || signals::stop(keeper.launcher, &note)).await.map_err(failed)
+        off_the_runtime(move |wanted| signals::stop(keeper.launcher, &note, wanted)).await.map_err(failed)
     }
 
     /// Lets everything in a sandbox go on.
@@ -37,10 +38,19 @@ impl LocalProvider {
             return Ok(());
         }
         let note = Folder(&self.folder(id)?).stopped();
-        off_the_runtime(move || signals::go_on(keeper.launcher, &note)).await.map_err(failed)
+        off_the_runtime(move |wanted| signals::go_on(keeper.launcher, &note, wanted)).await.map_err(failed)
     }
 }
 
-async fn off_the_runtime(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+/// Does something on a thread of its own, which can ask whether anybody still wants it: whoever has stopped waiting may
+/// have asked for the opposite since.
+async fn off_the_runtime(
+    work: impl FnOnce(&dyn Fn() -> bool) -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    let waiting = Arc::new(());
+    let waits = Arc::downgrade(&waiting);
+    let work = move || work(&|| waits.strong_count() > 0);
+    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    drop(waiting);
+    done
 }
