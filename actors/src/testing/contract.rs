@@ -23,7 +23,14 @@ pub async fn provider(provider: Arc<dyn SandboxProvider>) {
     let owner = OwnerId::new("contract");
     let session = Some("sesn_contract".into());
     let id = "sesn_contract.1".into();
-    let spec = SandboxSpec { id, owner: owner.clone(), session, image: None, files_of: None };
+    let spec = SandboxSpec {
+        id,
+        owner: owner.clone(),
+        session,
+        image: None,
+        limits: Limits::default(),
+        files_of: None,
+    };
 
     assert_eq!(provider.find(&spec.id).await.expect("find"), None, "nothing is found before it is created");
     assert_eq!(provider.list(&owner).await.expect("list"), [], "nothing is listed before it is created");

@@ -133,7 +133,14 @@ impl Director {
             for number in 0..self.world.setup.strangers {
                 let (id, owner) =
                     (format!("strange.{number}").into(), OwnerId::new(format!("stranger-{number}")));
-                let spec = SandboxSpec { id, owner, session: None, image: None, files_of: None };
+                let spec = SandboxSpec {
+                    id,
+                    owner,
+                    session: None,
+                    image: None,
+                    limits: Limits::default(),
+                    files_of: None,
+                };
                 let _ = process.host.provider.create(&spec).await;
             }
         }
