@@ -18,7 +18,7 @@ use crate::effects::{Crashed, Tasks};
 use crate::fault::Fault;
 use crate::ids::SandboxId;
 use crate::notice::Notice;
-use crate::ports::{ProviderError, SandboxSpec, Shelved, Standby};
+use crate::ports::{Limits, ProviderError, SandboxSpec, Shelved, Standby};
 
 /// What the herd is told.
 pub(crate) enum HerdMsg {

@@ -12,7 +12,8 @@ use std::time::Duration;
 pub use self::journal::journal;
 use super::call;
 use crate::ports::{
-    CallRequest, Hand, HandError, Origin, OwnerId, ProviderError, SandboxProvider, SandboxSpec, Standby,
+    CallRequest, Hand, HandError, Limits, Origin, OwnerId, ProviderError, SandboxProvider, SandboxSpec,
+    Standby,
 };
 
 /// The contract of a provider and of the hands it leads to.

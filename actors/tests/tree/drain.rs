@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use remuda_actors::event::{Event, IdleReason};
-use remuda_actors::ports::{OwnerId, SandboxProvider as _, SandboxSpec};
+use remuda_actors::ports::{Limits, OwnerId, SandboxProvider as _, SandboxSpec};
 use remuda_actors::session::end::Outcome;
 use remuda_actors::testing::{Brain, Stage, Strike, call};
 use remuda_actors::{Drained, OnDrain, StartError, Tree};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use remuda_actors::event::{Call, Event, IdleReason};
 use remuda_actors::notice::Notice;
 use remuda_actors::ports::{
-    ControlError, JournalError, OwnerId, ProviderError, Record, SandboxProvider, SandboxSpec, Target,
+    ControlError, JournalError, Limits, OwnerId, ProviderError, Record, SandboxProvider, SandboxSpec, Target,
 };
 use remuda_actors::session::end::Outcome;
 use remuda_actors::supervision::ActorKind;

@@ -16,7 +16,7 @@ use super::world::{Deed, Host, World};
 use super::{Act, Options};
 use crate::event::{Event, Verdict};
 use crate::ids::{SandboxId, WorkId};
-use crate::ports::{OwnerId, Record, SandboxProvider, SandboxSpec, SessionStatus, Target};
+use crate::ports::{Limits, OwnerId, Record, SandboxProvider, SandboxSpec, SessionStatus, Target};
 use crate::testing::{FakeJournal, FakeProvider, Stage};
 
 /// Time between two looks at what the trees hold.
