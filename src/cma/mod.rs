@@ -21,4 +21,5 @@ mod wire;
 mod work;
 
 pub use client::{Client, ClientError, Options, Queue};
+pub(crate) use secret::{secret_of, token_of};
 pub use work::{WorkPage, WorkStats, WorkSummary};

@@ -27,3 +27,6 @@ pub mod server;
 mod shell;
 pub mod tools;
 pub mod wire;
+
+pub(crate) use shell::Output;
+pub(crate) use tools::program::TOOL as PROGRAM;

@@ -9,7 +9,7 @@ use remuda::launch::{Folder, Isolation, Keeper, Limits, Network, keeper};
 use remuda::providers::local::{Cgroups, LocalProvider, Options};
 use remuda_actors::event::Input;
 use remuda_actors::ids::SandboxId;
-use remuda_actors::ports::{CallReply, CallRequest, Hand, Limits, OwnerId, SandboxProvider, SandboxSpec};
+use remuda_actors::ports::{CallReply, CallRequest, Hand, OwnerId, SandboxProvider, SandboxSpec};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::value::RawValue;
 use tempfile::TempDir;
@@ -103,7 +103,7 @@ impl Bench {
             owner: self.options.owner.clone(),
             session,
             image: None,
-            limits: Limits::default(),
+            limits: Default::default(),
             files_of: None,
         }
     }
