@@ -86,9 +86,11 @@ pub(crate) fn rules(value: Spanned<DeValue<'_>>, mistakes: &mut Vec<Mistake>) ->
         };
         let mut reader = Reader { number: index + 1, at, mistakes };
         let rule = reader.rule(table);
-        let earlier = rules.iter().find(|earlier| earlier.when.covers(&rule.when));
-        // One that cannot be read may look wider or narrower than it is meant.
-        if let Some(earlier) = earlier.filter(|_| mistakes.len() == before) {
+        if mistakes.len() > before {
+            // It may look wider or narrower than it is meant.
+            continue;
+        }
+        if let Some(earlier) = rules.iter().find(|earlier| earlier.when.covers(&rule.when)) {
             let what = format!("{rule} can never match: {earlier} matches whenever it does, and comes first");
             mistakes.push(Mistake { at, what });
         }

@@ -1,7 +1,7 @@
 //! A command that serves sessions on this host.
 //!
 //! It gets the whole item on standard input, is the leader of a process group of its own, and is ended with that group:
-//! asked first, then killed. A process of ours that dies leaves it behind; whoever comes after us sees that the lease is
+//! asked first, then killed. What it leaves behind in that group when it ends by itself is its own affair. A process of ours that dies leaves it behind; whoever comes after us sees that the lease is
 //! held, and waits.
 
 use std::process::Stdio;
@@ -14,13 +14,18 @@ use remuda_actors::tool::ToolResult;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Child;
-use tokio::time::timeout;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Command;
 use crate::hand::Output;
 
-/// Time for a command to end once it is asked to, before it is killed: that of the official pollers.
-const GRACE: Duration = Duration::from_secs(30);
+/// Time for a command to end once it is asked to, before it is killed. Nearly the 30 s of the official pollers, so that
+/// it is over when those who wait for it lose their patience.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// Longer than any command is waited for: what its end is timed by before it is told to.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A command that serves sessions on this host.
 #[derive(Debug)]
@@ -57,7 +62,7 @@ impl HostCommand {
 
 #[async_trait]
 impl Errand for HostCommand {
-    async fn run(&self, item: &WorkItem) -> ToolResult {
+    async fn run(&self, item: &WorkItem, mut cut: oneshot::Receiver<()>) -> ToolResult {
         let mut output = match Output::new() {
             Ok(output) => output,
             Err(error) => return ToolResult::error(format!("could not make a pipe: {error}")),
@@ -74,20 +79,30 @@ impl Errand for HostCommand {
                 let _ = stdin.write_all(text.as_bytes()).await;
             }
         });
-        let mut told = false;
+        let (mut told, mut is_cut) = (false, false);
+        let mut over = std::pin::pin!(sleep(NEVER));
+        let leader = child.id();
         let status = loop {
             tokio::select! {
                 biased;
                 status = child.wait() => break status,
+                _ = &mut cut, if !is_cut => {
+                    is_cut = true;
+                    signal(leader, Signal::TERM);
+                    over.as_mut().reset(Instant::now() + GRACE);
+                }
+                () = &mut over, if is_cut => {
+                    signal(leader, Signal::KILL);
+                    over.as_mut().reset(Instant::now() + NEVER);
+                }
                 () = &mut telling, if !told => told = true,
                 () = output.fill() => {}
             }
         };
-        // What it has left in its group goes on only as long as somebody waits for it.
-        drop(group);
         output.settle();
         let mut text = output.take();
         let last_line = match status {
+            _ if is_cut => "it was told to end, and did".to_owned(),
             Ok(status) if status.success() => return ToolResult::ok(text),
             Ok(status) => format!("it ended with {status}"),
             Err(error) => format!("nobody knows how it ended: {error}"),
@@ -100,6 +115,14 @@ impl Errand for HostCommand {
     }
 }
 
+/// Sends a signal to the group of a leader that has not been waited for.
+fn signal(leader: Option<u32>, signal: Signal) {
+    if let Some(leader) = leader.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+        // It may be dead; then there is nobody to tell, which is what is wanted.
+        let _ = kill_process_group(leader, signal);
+    }
+}
+
 /// A process group, by its leader, which is ended when this is dropped before the leader has.
 #[derive(Debug)]
 struct Group(Option<Child>);
@@ -108,12 +131,11 @@ impl Drop for Group {
     fn drop(&mut self) {
         let Some(mut leader) = self.0.take() else { return };
         // None if it has been waited for, and its number may be another's.
-        let pid = leader.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let Some(pid) = pid else { return };
-        let _ = kill_process_group(pid, Signal::TERM);
+        let Some(pid) = leader.id() else { return };
+        signal(Some(pid), Signal::TERM);
         let ending = async move {
             if timeout(GRACE, leader.wait()).await.is_err() {
-                let _ = kill_process_group(pid, Signal::KILL);
+                signal(Some(pid), Signal::KILL);
                 let _ = leader.wait().await;
             }
         };

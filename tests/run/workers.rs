@@ -24,12 +24,17 @@ ask "POST $work/heartbeat?expected_last_heartbeat=NO_HEARTBEAT"
 impl Bench {
     /// Serves with one rule: every session by this shell script.
     fn served_by(&self, execution: &str, script: &str) -> Running {
+        self.serving(execution, script, &[])
+    }
+
+    fn serving(&self, execution: &str, script: &str, arguments: &[&str]) -> Running {
         let network = if execution == "worker" { "sandbox-network = 'host'" } else { "" };
         let command = toml_list(&["/bin/bash", "-c", script]);
-        let rule = format!("[[route]]\nname = 'all'\nexecution = '{execution}'\n{network}\ncommand = {command}\n");
+        let rule =
+            format!("[[route]]\nname = 'all'\nexecution = '{execution}'\n{network}\ncommand = {command}\n");
         let config = self.file("config.toml", &rule);
         let mut command = self.command(&["--config", config.to_str().unwrap()]);
-        command.env("RUST_LOG", "info");
+        command.args(arguments);
         self.start(command)
     }
 
@@ -58,7 +63,11 @@ async fn a_worker_holds_the_lease_by_itself_and_says_when_it_is_done() {
     let running = bench.served_by("worker", &format!("{BEAT}\nenv | grep ^ANTHROPIC_ | cut -d= -f1 | sort"));
     let session = bench.session();
     session.wait_released(PATIENCE).await.expect("it is stopped when its worker has ended");
-    assert_eq!(bench.asked(Operation::Heartbeat, CredentialKind::SessionsToken), 1, "the worker's, and no other");
+    assert_eq!(
+        bench.asked(Operation::Heartbeat, CredentialKind::SessionsToken),
+        1,
+        "the worker's, and no other"
+    );
     assert_eq!(bench.emulator.log().of(Operation::StreamEvents).len(), 0, "remuda serves nothing itself");
     let ended = running.stop().await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -89,7 +98,8 @@ async fn a_worker_that_goes_on_after_its_lease_is_ended_and_nothing_is_stopped()
     let lease_ttl = Duration::from_secs(2);
     let bench = Bench::with(Options { lease_ttl, ..Options::default() }).await;
     // Once only: the second worker of the session is well.
-    let script = format!("{BEAT}\n[ -e again ] && exit 0\ntouch again; trap '' TERM; while :; do sleep 1; done");
+    let script =
+        format!("{BEAT}\n[ -e again ] && exit 0\ntouch again; trap '' TERM; while :; do sleep 1; done");
     let mut command = bench.keeping(&["--drain", "release", "--warm", "0"]);
     let rule = format!(
         "[[route]]\nexecution = 'worker'\nsandbox-network = 'host'\ncommand = {}\n",
@@ -102,7 +112,9 @@ async fn a_worker_that_goes_on_after_its_lease_is_ended_and_nothing_is_stopped()
     let stops = bench.emulator.log().of(Operation::Stop).len();
     assert_eq!(stops, 1, "only the item that was served is stopped");
     let ended = running.stop().await;
-    assert!(ended.stderr.contains("the lease expired"), "{}", ended.stderr);
+    // Whichever is noticed first: that the item is in the queue, or that the session is there under another one.
+    let noticed = ["the lease expired", "the session came back under another work item"];
+    assert!(noticed.iter().any(|reason| ended.stderr.contains(reason)), "{}", ended.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +133,10 @@ async fn a_command_on_this_host_gets_the_item_on_its_input() {
     assert_eq!(item["data"], json!({"type": "session", "id": session.id()}));
     assert!(item["secret"].is_string());
     let variables = read("env");
-    assert!(variables.contains("ANTHROPIC_WORK_ID=") && !variables.contains("ENVIRONMENT_KEY"), "{variables}");
+    assert!(
+        variables.contains("ANTHROPIC_WORK_ID=") && !variables.contains("ENVIRONMENT_KEY"),
+        "{variables}"
+    );
     assert_eq!(running.sandboxes(), Vec::<PathBuf>::new(), "nothing is made for it");
     assert_eq!(running.stop().await.code, Some(0));
 }
@@ -170,9 +185,7 @@ async fn our_own_worker_serves_an_item_where_it_runs() {
         .env("ANTHROPIC_WORK_SECRET", item["secret"].as_str().unwrap())
         .spawn()
         .unwrap();
-    let bash = |command: &str| {
-        vec![remuda::emulator::CallRequest::tool("bash", json!({"command": command}))]
-    };
+    let bash = |command: &str| vec![remuda::emulator::CallRequest::tool("bash", json!({"command": command}))];
     let calls = session.call(bash("pwd; echo > made; env | grep -c ^ANTHROPIC_")).unwrap();
     let resolved = session.wait_resolved(&calls[0], PATIENCE).await.expect("it is answered");
     assert_eq!(resolved.result.text(), format!("{}\n0", workdir.canonicalize().unwrap().display()));
@@ -190,12 +203,13 @@ async fn our_own_worker_serves_an_item_where_it_runs() {
 async fn row_24_our_own_worker_stops_its_item_when_it_is_told_to_end() {
     let bench = Bench::new().await;
     let script = format!("exec {} worker", env!("CARGO_BIN_EXE_remuda"));
-    let running = bench.served_by("command", &script);
+    let running = bench.serving("command", &script, &["--grace", "100ms"]);
     let session = bench.session();
     until("it is held", || bench.asked(Operation::Heartbeat, CredentialKind::SessionsToken) > 0).await;
-    let ended = running.stop();
+    let ended = tokio::spawn(running.stop());
     session.wait_released(PATIENCE).await.expect("its item is stopped");
-    assert_eq!(ended.await.code, Some(75));
+    let ended = ended.await.unwrap();
+    assert_eq!(ended.code, Some(75), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,7 +235,10 @@ async fn rules_are_explained_and_mistakes_in_them_are_told_with_their_lines() {
     );
     let none = bench.file("none.toml", "[[route]]\nenvironment = 'env_2'\n");
     let ended = explain(&none, &session).await;
-    assert!(ended.stdout.ends_with("no rule applies: brokered, and everything as the flags say\n"), "{ended:?}");
+    assert!(
+        ended.stdout.ends_with("no rule applies: brokered, and everything as the flags say\n"),
+        "{ended:?}"
+    );
     let wrong = bench.file("wrong.toml", "[[route]]\nagent = 5\n[[route]]\n\n[[route]]\nagent = 'x'\n");
     for ended in [
         explain(&wrong, &session).await,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::oneshot;
 
 use crate::event::Input;
 use crate::fault::Fault;
@@ -77,10 +78,11 @@ pub trait Program: fmt::Debug + Send + Sync + 'static {
 /// A command on this host that serves items.
 #[async_trait]
 pub trait Errand: fmt::Debug + Send + Sync + 'static {
-    /// Runs it for one item, to its end. The answer holds the end of what it printed; it is an error if the command
-    /// failed.
+    /// Runs it for one item, to its end. When `cut` has something to say, or its sender is gone, the command is asked to
+    /// end and waited for, within reason. The answer holds the end of what it printed; it is an error if the command
+    /// failed or was cut.
     ///
     /// # Cancel safety
-    /// Dropping it ends the command, with everything that it has started.
-    async fn run(&self, item: &WorkItem) -> ToolResult;
+    /// Dropping it ends the command, with everything that it has started, and nobody waits for that.
+    async fn run(&self, item: &WorkItem, cut: oneshot::Receiver<()>) -> ToolResult;
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use rand::rngs::SmallRng;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -86,6 +87,8 @@ pub(crate) struct State {
     span: Span,
     /// The worker that the sandbox was given and has not answered, so that a new sandbox actor can be given it again.
     given: Option<(CallRequest, Option<Cancellation>)>,
+    /// Lets a command on this host run, until it is dropped.
+    errand: Option<oneshot::Sender<()>>,
     sandbox: Link,
     budget: Budget,
 }
@@ -142,6 +145,7 @@ impl Actor for WorkerActor {
             rng: self.context.rng((&item.id, self.entry.view().restarts, "worker")),
             span,
             given: None,
+            errand: None,
             sandbox: Link::Absent,
             budget: Budget::new(self.context.settings.supervision.sandbox),
         })
@@ -336,11 +340,8 @@ impl WorkerActor {
                     let call = call_id(&self.entry.item.id, number);
                     let _ = sandbox.cast(SandboxMsg::cancel(call, why));
                 }
-                if self.place() == Place::Host {
-                    state.tasks.clear(&Slot::Errand);
-                    let result = ToolResult::error(format!("it was ended: {}", why.reason()));
-                    let _ = me.cast(WorkerMsg::Ran { number, result });
-                }
+                // Whoever runs a command hears of it by this.
+                state.errand = None;
             }
             Effect::ArmCut { after } => arm(me, state, Slot::Cut, after, Event::CutDue),
             Effect::ReleaseSandbox(how) => self.release(me, how, state),
@@ -373,13 +374,6 @@ impl WorkerActor {
         (Arc::clone(&self.context), Arc::clone(&self.entry), me.clone())
     }
 
-    fn place(&self) -> Place {
-        match self.entry.route().execution {
-            Execution::Hosted(_) => Place::Host,
-            Execution::Sandboxed(_) | Execution::Brokered => Place::Sandbox,
-        }
-    }
-
     /// Starts the worker, unless it is known how it ended.
     fn start(&self, me: &ActorRef<WorkerMsg>, number: u32, state: &mut State) {
         let item = &self.entry.item;
@@ -392,8 +386,10 @@ impl WorkerActor {
         match &self.entry.route().execution {
             Execution::Hosted(errand) => {
                 let (errand, entry, to) = (Arc::clone(errand), Arc::clone(&self.entry), me.clone());
+                let (cut, is_cut) = oneshot::channel();
+                state.errand = Some(cut);
                 state.tasks.start(Slot::Errand, me, async move {
-                    let result = Errand::run(&*errand, &entry.item).await;
+                    let result = Errand::run(&*errand, &entry.item, is_cut).await;
                     let _ = to.cast(WorkerMsg::Ran { number, result });
                 });
             }

@@ -23,7 +23,8 @@ pub struct Policy {
     pub lapsed_looks: u32,
     /// Looks that may fail in a row once no worker runs, before the item is left to lapse. Default 12.
     pub blind_looks: u32,
-    /// How long a worker that is cut may take to end before its sandbox is taken from it. Default 15 s.
+    /// How long a worker that is cut may take to end before its sandbox is taken from it. Default 30 s: one that is
+    /// asked to end may still have to write back what it has.
     pub cut_within: Duration,
     /// Stops tried, the first included. Default 4; then the lease is left to lapse.
     pub stop_attempts: u32,
@@ -42,7 +43,7 @@ impl Default for Policy {
             ending_looks: 12,
             lapsed_looks: 2,
             blind_looks: 12,
-            cut_within: Duration::from_secs(15),
+            cut_within: Duration::from_secs(30),
             stop_attempts: 4,
             ack_attempts: 3,
         }
