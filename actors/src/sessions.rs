@@ -310,10 +310,13 @@ impl Sessions {
     /// A session failed: start it again, or give its item up.
     fn failed(&self, me: &ActorRef<SessionsMsg>, work: WorkId, cause: &str, state: &mut State) {
         let Some(kid) = state.kids.get_mut(&work) else { return };
-        kid.actor = None;
+        let actor = match kid.actor.take() {
+            Some(Server::Worker(_)) => ActorKind::Worker,
+            Some(Server::Session(_)) | None => ActorKind::Session,
+        };
         kid.entry.show(|view| view.restarts += 1);
         let verdict = kid.budget.spend(Instant::now());
-        let (actor, restarted) = (ActorKind::Session, matches!(verdict, Verdict::Restart(_)));
+        let restarted = matches!(verdict, Verdict::Restart(_));
         self.context.notices.publish(Notice::Failed { actor, restarted, cause: cause.into() });
         let policy = &self.context.settings.supervision;
         match verdict {

@@ -32,6 +32,8 @@ pub enum ActorKind {
     Poller,
     /// One session.
     Session,
+    /// One item that a worker of its own serves.
+    Worker,
     /// One session's sandbox.
     Sandbox,
     /// The herd.
@@ -48,6 +50,7 @@ impl ActorKind {
             Self::Sessions => "sessions",
             Self::Poller => "poller",
             Self::Session => "session",
+            Self::Worker => "worker",
             Self::Sandbox => "sandbox",
             Self::Herd => "herd",
             Self::Reaper => "reaper",

@@ -164,7 +164,11 @@ impl Actor for WorkerActor {
                 }
                 self.show(state);
             }),
-            WorkerMsg::Event(event) => self.advance(&me, event, state),
+            WorkerMsg::Event(event) => {
+                #[cfg(any(test, feature = "test-util"))]
+                self.context.strike(ActorKind::Worker, event.name())?;
+                self.advance(&me, event, state);
+            }
             WorkerMsg::Sandbox(event) => self.hear(&me, event, state),
             WorkerMsg::Ran { number, result } => self.exited(&me, number, &result, state),
             WorkerMsg::RestartSandbox => state.sandbox = Link::Due,
