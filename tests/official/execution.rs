@@ -32,7 +32,11 @@ impl Started {
                 let (prefix, packages) = (reachable(&prefix, place), reachable(&packages, place));
                 Self {
                     command: item(text(&prefix.join(program)), script("worker.py")),
-                    variables: vec![("PYTHONPATH", text(&packages))],
+                    // Some interpreters look for their library where they were installed, which others cannot reach.
+                    variables: vec![
+                        ("PYTHONPATH", text(&packages)),
+                        ("LD_LIBRARY_PATH", text(&prefix.join("lib"))),
+                    ],
                 }
             }
             Worker::TypeScript => {
