@@ -3,7 +3,7 @@
 //! Anthropic runs the agent loop. This is the other half, on infrastructure of its operator: an actor tree
 //! ([`remuda_actors`]) that claims sessions from the control plane ([`cma`]), gives each a sandbox
 //! ([`providers`]) with a small daemon in it that runs the tools ([`hand`]), and a command line ([`cli`])
-//! around that. What must survive a crash is written down ([`store`]). A control plane to develop and test against comes along ([`emulator`]).
+//! around that. Rules ([`routing`]) may serve single sessions otherwise, also by workers of their own ([`worker`]). What must survive a crash is written down ([`store`]). A control plane to develop and test against comes along ([`emulator`]).
 
 pub mod cli;
 pub mod cma;
@@ -16,6 +16,8 @@ pub mod pressure;
 mod processes;
 pub mod providers;
 pub mod report;
+pub mod routing;
 pub mod shutdown;
 pub mod state_dir;
 pub mod store;
+pub mod worker;

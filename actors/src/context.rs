@@ -21,7 +21,7 @@ use crate::ledger::{Entry, Ledger};
 use crate::machine::IllegalEvent;
 use crate::notice::{Notice, Notices};
 use crate::ports::{
-    ControlError, HandError, JournalError, ProviderError, Record, Sandbox, SandboxSpec, Shelved,
+    ControlError, HandError, JournalError, ProviderError, Record, Sandbox, SandboxSpec, Session, Shelved,
 };
 use crate::retry_budget::RetryBudget;
 use crate::settings::{Ports, Settings};
@@ -120,6 +120,16 @@ impl Context {
     pub(crate) async fn note(&self, work: &WorkId, record: Record) {
         if let Err(fault) = self.record(work, record).await {
             tracing::error!(error = %fault, remuda.work.id = %work, "could not write the journal");
+        }
+    }
+
+    /// Decides how the item's session is served, once and for all.
+    pub(crate) fn route(&self, entry: &Entry, session: &Session) {
+        let Some(router) = &self.settings.router else { return };
+        let route = router.route(&entry.item.environment, session);
+        if entry.set_route(&route) {
+            let (session, rule) = (session.id.clone(), route.rule.clone());
+            self.notices.publish(Notice::Routed { session, rule, execution: route.execution.name() });
         }
     }
 

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::admission::Slot;
 use crate::fault::{Fault, FaultClass};
 use crate::ids::{CallId, SandboxId, SessionId, WorkId};
-use crate::ports::{HeartbeatToken, Record, Replayed, WorkItem};
+use crate::ports::{HeartbeatToken, Record, Replayed, Route, WorkItem};
 use crate::session::end::{End, Outcome};
 use crate::session::machine::{Inheritance, InheritedLease};
 use crate::session::run::Prior;
@@ -71,6 +71,10 @@ struct Memory {
     is_unheard: bool,
     /// The session as the control plane described it.
     document: Option<Arc<RawValue>>,
+    /// How the session is served, once that is decided.
+    route: Option<Arc<Route>>,
+    /// Whether the tree serves it, and no worker of its own.
+    is_brokered: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -293,6 +297,30 @@ impl Entry {
             || memory.end.as_ref().is_some_and(End::is_loss);
         let message = "the lease is over, and the item may be another's";
         if is_over { Err(Fault::new(FaultClass::Transient, message)) } else { Ok(()) }
+    }
+
+    /// Decides how the session is served, unless that is decided already. Whether it was decided now.
+    pub(crate) fn set_route(&self, route: &Arc<Route>) -> bool {
+        let mut memory = self.memory();
+        let is_new = memory.route.is_none();
+        memory.route.get_or_insert_with(|| Arc::clone(route));
+        is_new
+    }
+
+    /// How the session is served; by default as the settings say.
+    pub(crate) fn route(&self) -> Arc<Route> {
+        self.memory().route.clone().unwrap_or_default()
+    }
+
+    /// The tree serves the session, and no worker of its own.
+    pub(crate) fn set_brokered(&self) {
+        self.memory().is_brokered = true;
+    }
+
+    /// Whether it is known that the tree serves the session: that was decided, or it has taken the lease.
+    pub(crate) fn is_brokered(&self) -> bool {
+        let memory = self.memory();
+        memory.is_brokered || memory.lease.as_ref().is_some_and(|lease| lease.token.is_some())
     }
 
     /// The current instance of the sandbox, if there is or may be one.

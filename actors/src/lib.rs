@@ -5,7 +5,7 @@
 //! root                      started by [`Tree::start`], supervised by the handle
 //! ├─ herd                   sandboxes without a session: blank ones, and parked ones that wait for theirs
 //! ├─ sessions               one child per claimed work item; restarts them on what the ledger remembers
-//! │  └─ session             lease, event stream and calls of one session
+//! │  └─ session             lease, event stream and calls of one session, or a worker of its own that has them
 //! │     └─ sandbox          provision → ready ⇄ busy, ⇄ standby → parked or deleted
 //! ├─ poller, one per queue  takes a slot, claims, hands over
 //! └─ reaper                 finds and deletes what crashes left behind
@@ -29,7 +29,8 @@
 //! - Scarce [slots](admission) go by weight and starve nobody. However much is asked of the control plane,
 //!   [heartbeats](governor) do not wait. A provider that keeps failing is [left alone](breaker) for a while.
 //! - Every lifecycle is a pure [machine](machine::IllegalEvent): [poller](poller::machine),
-//!   [lease](session::lease), [session](session::machine), [sandbox](sandbox::lifecycle).
+//!   [lease](session::lease), [session](session::machine), [sandbox](sandbox::lifecycle),
+//!   [worker](worker::machine).
 //!
 //! # Embedding it
 //! A host brings its ports, starts the tree on its own runtime, watches it, and drains it. Here the ports are
@@ -94,6 +95,7 @@ pub mod testing;
 pub mod tool;
 mod tree;
 mod unanswered;
+pub mod worker;
 
 pub use settings::{Backoffs, Deadlines, OnDrain, Ports, Settings};
 pub use snapshot::{SessionView, Snapshot};

@@ -98,6 +98,26 @@ pub enum Notice {
         /// The state it is in.
         to: &'static str,
     },
+    /// It is decided how a session is served.
+    Routed {
+        /// The session.
+        session: SessionId,
+        /// The rule that says so; none if none does, and the defaults hold.
+        rule: Option<Arc<str>>,
+        /// By whom: `brokered`, `worker` or `command`.
+        execution: &'static str,
+    },
+    /// A session's own worker ended.
+    WorkerEnded {
+        /// The session.
+        session: SessionId,
+        /// Which start of it, counted from 1.
+        number: u32,
+        /// Whether it failed.
+        failed: bool,
+        /// The end of what it printed.
+        output: Arc<str>,
+    },
     /// A sandbox changed its state.
     Sandbox {
         /// The session it belongs to.
@@ -260,6 +280,17 @@ impl Notice {
             Self::Session { work, session, from, to } => tracing::debug!(
                 remuda.work.id = %work, remuda.session.id = %session, from, to, "session changed its state"
             ),
+            Self::Routed { session, rule, execution } => tracing::info!(
+                remuda.session.id = %session, rule = rule.as_deref().unwrap_or("none"), execution,
+                "it is decided how a session is served"
+            ),
+            Self::WorkerEnded { session, number, failed: true, output } => tracing::warn!(
+                remuda.session.id = %session, start = number, output = end_of(output), "a session's worker failed"
+            ),
+            Self::WorkerEnded { session, number, failed: false, output } => {
+                tracing::info!(remuda.session.id = %session, start = number, "a session's worker ended");
+                tracing::debug!(remuda.session.id = %session, output = end_of(output), "what it printed last");
+            }
             Self::Sandbox { session, sandbox, from, to, took } => tracing::debug!(
                 remuda.session.id = %session, remuda.sandbox.id = %sandbox, from, to, took = ?took,
                 "sandbox changed its state"
@@ -310,6 +341,18 @@ impl Notice {
             }
         }
     }
+}
+
+/// Bytes of a worker's output that a log line holds.
+const LOGGED: usize = 2 << 10;
+
+/// The end of a long text.
+fn end_of(text: &str) -> &str {
+    let mut from = text.len().saturating_sub(LOGGED);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
 }
 
 fn name(session: &Option<SessionId>) -> &str {

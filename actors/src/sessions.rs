@@ -30,6 +30,8 @@ use crate::session::end::{End, Outcome};
 use crate::session::signals;
 use crate::supervision::{ActorKind, Budget, Verdict};
 use crate::tool::ToolResult;
+use crate::worker;
+use crate::worker::actor::{BROKERED, WorkerActor, WorkerMsg, forget_workers, number_of};
 
 /// What the supervisor of all sessions is told.
 pub(crate) enum SessionsMsg {
@@ -73,6 +75,16 @@ impl Ending {
             Self::LeaveNow => signals::Event::LeaveNow,
         }
     }
+
+    fn event_of_worker(self) -> worker::signals::Event {
+        use worker::signals::Event;
+        match self {
+            Self::Drain => Event::Drain,
+            Self::HandBack => Event::HandBack,
+            Self::Leave => Event::Leave,
+            Self::LeaveNow => Event::LeaveNow,
+        }
+    }
 }
 
 /// The supervisor of all sessions.
@@ -95,7 +107,31 @@ pub(crate) struct State {
 struct Kid {
     entry: Arc<Entry>,
     budget: Budget,
-    actor: Option<ActorRef<SessionMsg>>,
+    actor: Option<Server>,
+}
+
+/// The actor that serves an item.
+enum Server {
+    /// The tree serves the session itself.
+    Session(ActorRef<SessionMsg>),
+    /// A worker of its own does, or it is being found out.
+    Worker(ActorRef<WorkerMsg>),
+}
+
+impl Server {
+    fn end(&self, how: Ending) {
+        match self {
+            Self::Session(actor) => drop(actor.cast(SessionMsg::Event(how.event()))),
+            Self::Worker(actor) => drop(actor.cast(WorkerMsg::Event(how.event_of_worker()))),
+        }
+    }
+
+    fn supersede(&self) {
+        match self {
+            Self::Session(actor) => drop(actor.cast(SessionMsg::Event(signals::Event::Supersede))),
+            Self::Worker(actor) => drop(actor.cast(WorkerMsg::Event(worker::signals::Event::Supersede))),
+        }
+    }
 }
 
 impl Actor for Sessions {
@@ -133,7 +169,7 @@ impl Actor for Sessions {
                 state.ending = Some(how);
                 state.waiting.push(reply);
                 for actor in state.kids.values().filter_map(|kid| kid.actor.as_ref()) {
-                    let _ = actor.cast(SessionMsg::Event(how.event()));
+                    actor.end(how);
                 }
                 answer(state);
             }
@@ -160,6 +196,13 @@ impl Actor for Sessions {
         // One that is not known any more has a successor already.
         let Some(work) = state.ids.remove(&id) else { return Ok(()) };
         match failure {
+            // The item is acknowledged, and a session's actor goes on from there.
+            Some(cause) if cause == BROKERED => {
+                if let Some(kid) = state.kids.get_mut(&work) {
+                    kid.actor = None;
+                    me.cast(SessionsMsg::Start(work))?;
+                }
+            }
             None => self.forget(&me, &work, state),
             Some(cause) => self.failed(&me, work, &cause, state),
         }
@@ -208,7 +251,7 @@ impl Sessions {
         // Otherwise it is started when the last older one has ended.
         for kid in older.iter().filter_map(|older| state.kids.get(older)) {
             match &kid.actor {
-                Some(actor) => drop(actor.cast(SessionMsg::Event(signals::Event::Supersede))),
+                Some(actor) => actor.supersede(),
                 // It finds out when it is started again.
                 None => kid.entry.set_end(End::Superseded),
             }
@@ -233,27 +276,47 @@ impl Sessions {
             return;
         }
         self.context.ledger.inherit(&kid.entry);
-        let actor = SessionActor { context: Arc::clone(&self.context), entry: Arc::clone(&kid.entry) };
-        match me.get_cell().spawn_linked(None, actor, ()).await {
-            Ok((actor, _)) => {
-                kid.entry.add_cell(actor.get_cell());
-                state.ids.insert(actor.get_id(), work);
+        let (context, entry, cell) = (Arc::clone(&self.context), Arc::clone(&kid.entry), me.get_cell());
+        let started = match self.may_be_delegated(&kid.entry) {
+            Some(session) => {
+                let started = cell.spawn_linked(None, WorkerActor { context, entry, session }, ()).await;
+                started.map(|(actor, _)| (actor.get_cell(), Server::Worker(actor)))
+            }
+            None => {
+                let started = cell.spawn_linked(None, SessionActor { context, entry }, ()).await;
+                started.map(|(actor, _)| (actor.get_cell(), Server::Session(actor)))
+            }
+        };
+        match started {
+            Ok((cell, server)) => {
+                state.ids.insert(cell.get_id(), work);
+                kid.entry.add_cell(cell);
                 if let Some(how) = state.ending {
-                    let _ = actor.cast(SessionMsg::Event(how.event()));
+                    server.end(how);
                 }
-                kid.actor = Some(actor);
+                kid.actor = Some(server);
             }
             Err(error) => self.failed(me, work, &error.to_string(), state),
         }
     }
 
+    /// The session of an item that a worker of its own may have to serve.
+    fn may_be_delegated(&self, entry: &Entry) -> Option<SessionId> {
+        let router = self.context.settings.router.as_ref()?;
+        let may_be = !entry.is_brokered() && router.may_delegate(&entry.item.environment);
+        entry.item.session().filter(|_| may_be).cloned()
+    }
+
     /// A session failed: start it again, or give its item up.
     fn failed(&self, me: &ActorRef<SessionsMsg>, work: WorkId, cause: &str, state: &mut State) {
         let Some(kid) = state.kids.get_mut(&work) else { return };
-        kid.actor = None;
+        let actor = match kid.actor.take() {
+            Some(Server::Worker(_)) => ActorKind::Worker,
+            Some(Server::Session(_)) | None => ActorKind::Session,
+        };
         kid.entry.show(|view| view.restarts += 1);
         let verdict = kid.budget.spend(Instant::now());
-        let (actor, restarted) = (ActorKind::Session, matches!(verdict, Verdict::Restart(_)));
+        let restarted = matches!(verdict, Verdict::Restart(_));
         self.context.notices.publish(Notice::Failed { actor, restarted, cause: cause.into() });
         let policy = &self.context.settings.supervision;
         match verdict {
@@ -339,7 +402,8 @@ async fn let_go(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionsM
     if entry.holds_lease(Instant::now()) {
         let unknown = "the worker failed while this call ran, and gave the session up. Nobody knows how far \
                        the call came; it was not run again.";
-        for (call, result) in entry.open_calls() {
+        let calls = entry.open_calls().into_iter();
+        for (call, result) in calls.filter(|(call, _)| number_of(&entry.item.id, call).is_none()) {
             let result = result.unwrap_or_else(|| Arc::new(ToolResult::error(unknown)));
             let answer = Answer { call, kind: CallKind::Toolset, result };
             let posted = control(deadlines.control, context.ports.control.post(&entry.item, &answer)).await;
@@ -355,6 +419,7 @@ async fn let_go(context: Arc<Context>, entry: Arc<Entry>, to: ActorRef<SessionsM
             tracing::warn!(error = %error.fault(), remuda.work.id = %entry.item.id, "could not stop a given-up item");
         }
     }
+    forget_workers(&context, &entry).await;
     context.end(&entry).await;
     let _ = to.cast(SessionsMsg::LetGo(entry.item.id.clone()));
 }

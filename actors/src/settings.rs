@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::admission::Environment;
 use crate::backoff::Backoff;
 use crate::ids::EnvironmentId;
-use crate::ports::{CareLimits, ControlPlane, Journal, Outfitter, OwnerId, SandboxProvider};
+use crate::ports::{CareLimits, ControlPlane, Journal, Outfitter, OwnerId, Router, SandboxProvider};
 use crate::{
-    admission, breaker, governor, herd, poller, reaper, retry_budget, sandbox, session, supervision,
+    admission, breaker, governor, herd, poller, reaper, retry_budget, sandbox, session, supervision, worker,
 };
 
 /// The host's side of the tree.
@@ -45,6 +45,10 @@ pub struct Settings {
     pub poller: poller::Policy,
     /// How sessions are served.
     pub session: session::Policy,
+    /// How single sessions are served otherwise; none if they are not.
+    pub router: Option<Arc<dyn Router>>,
+    /// How workers of their own are supervised.
+    pub worker: worker::Policy,
     /// How sandboxes are kept.
     pub sandbox: sandbox::Policy,
     /// Who furnishes sandboxes before their first call; none if that is nobody's business. Default none.
@@ -77,6 +81,8 @@ impl Settings {
             retries: retry_budget::Policy::default(),
             poller: poller::Policy::default(),
             session: session::Policy::default(),
+            router: None,
+            worker: worker::Policy::default(),
             sandbox: sandbox::Policy::default(),
             outfitter: None,
             herd: herd::Policy::default(),
@@ -122,6 +128,8 @@ pub struct Backoffs {
     pub sandbox: Backoff,
     /// Requests to a hand that was not heard. Default 50 ms up to 2 s.
     pub call: Backoff,
+    /// Starts of a worker that failed before its first beat. Default 1 s up to 10 s.
+    pub worker: Backoff,
     /// Making of blank sandboxes. Default 1 s up to 60 s.
     pub herd: Backoff,
 }
@@ -139,6 +147,7 @@ impl Default for Backoffs {
             stop: of(500, 5_000),
             sandbox: of(200, 10_000),
             call: of(50, 2_000),
+            worker: of(1_000, 10_000),
             herd: of(1_000, 60_000),
         }
     }

@@ -6,7 +6,7 @@
 //! | root | poller | started again | 5 in 60 s, each | the tree ends |
 //! | root | reaper | started again | 5 in 60 s | the tree ends |
 //! | root | herd | started again; it goes on with the same shelf | 5 in 60 s | the tree ends |
-//! | sessions | session | started again on the same lease and sandbox | 3 in 5 min, each | that work item is given up |
+//! | sessions | session, or its own worker's | started again on the same lease and sandbox | 3 in 5 min, each | that work item is given up |
 //! | session | sandbox | started again; it adopts what it had | 3 in 60 s | the session fails |
 //!
 //! Every restart waits a jittered backoff first. A failure that a machine foresees is no failure of an
@@ -32,6 +32,8 @@ pub enum ActorKind {
     Poller,
     /// One session.
     Session,
+    /// One item that a worker of its own serves.
+    Worker,
     /// One session's sandbox.
     Sandbox,
     /// The herd.
@@ -48,6 +50,7 @@ impl ActorKind {
             Self::Sessions => "sessions",
             Self::Poller => "poller",
             Self::Session => "session",
+            Self::Worker => "worker",
             Self::Sandbox => "sandbox",
             Self::Herd => "herd",
             Self::Reaper => "reaper",

@@ -22,7 +22,7 @@ use remuda_actors::event::{Call, CallKind, Event, IdleReason, Input, Permission}
 use remuda_actors::ids::{EnvironmentId, SessionId, WorkId};
 use remuda_actors::ports::{
     Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, ItemState, LeaseState,
-    Session, SessionStatus, StopMode, Target, WorkItem,
+    Session, SessionFacts, SessionStatus, StopMode, Target, WorkItem,
 };
 use serde_json::json;
 use serde_json::value::to_raw_value;
@@ -232,7 +232,7 @@ impl ControlPlane for Queue {
     async fn session(&self, work: &WorkItem) -> Result<Session, ControlError> {
         self.world().item(work)?;
         let id = work.session().cloned().unwrap_or_else(|| "".into());
-        Ok(Session { id, status: SessionStatus::Live, document: None })
+        Ok(Session { id, status: SessionStatus::Live, facts: SessionFacts::default(), document: None })
     }
 
     async fn stream(&self, work: &WorkItem) -> Result<EventStream, ControlError> {

@@ -8,6 +8,8 @@
 //!
 //! What a file says takes the place of a flag's default, so that it is read by the flag's own rules, and the
 //! environment and the command line come before it. Every flag can also be set by a variable, `REMUDA_` and its name.
+//! Beside them it may have rules that serve single sessions otherwise ([`routing`]), which no flag can say.
+//!
 //! All mistakes of a file are told at once, each with its line. No secret has a place in it: keys are named by file.
 
 use std::ffi::OsString;
@@ -19,6 +21,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::report::{Exit, Failure};
+use crate::routing::{self, Rule};
 
 /// The command that is configured so.
 const COMMAND: &str = "run";
@@ -40,17 +43,12 @@ const ALIKE: f64 = 0.8;
 pub(super) fn configured(line: Command, arguments: &[OsString]) -> Result<Command, Failure> {
     let line = line.mut_subcommand(COMMAND, |command| command.mut_args(with_variable));
     let Some(path) = named(&line, arguments) else { return Ok(line) };
-    let text = read(&path)?;
+    let text = read_bounded(&path, MAX_FILE)
+        .map_err(|failure| failure.hint("name another one with `--config`, or none"))?;
     let flags: Vec<_> = line.find_subcommand(COMMAND).into_iter().flat_map(Command::get_arguments).collect();
     let settings = Settings::read(&text, &flags);
     if !settings.mistakes.is_empty() {
-        let mut what = format!("{} cannot be used", path.display());
-        for (line, mistake) in &settings.mistakes {
-            let _ = write!(what, "\n  line {line}: {mistake}");
-        }
-        return Err(Failure::say(Exit::Configuration, what).hint(
-            "`remuda run --help` says what each name means; names are those of the flags without dashes",
-        ));
+        return Err(unusable(&path, &settings.mistakes));
     }
     Ok(line.mut_subcommand(COMMAND, |command| {
         settings.values.into_iter().fold(command, |command, (name, values)| {
@@ -77,13 +75,38 @@ fn named(line: &Command, arguments: &[OsString]) -> Option<PathBuf> {
     matches.subcommand_matches(COMMAND)?.get_one::<PathBuf>(FILE).cloned()
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+/// The rules of a file, which has been found free of mistakes or is read for them alone.
+///
+/// # Errors
+///
+/// If the file cannot be read, or a rule makes no sense.
+pub(super) fn rules(path: &Path) -> Result<Vec<Rule>, Failure> {
+    let text = read_bounded(path, MAX_FILE)?;
+    routing::read(&text).map_err(|mistakes| {
+        let lines = mistakes.into_iter().map(|mistake| (line_of(&text, mistake.at), mistake.what));
+        unusable(path, &lines.collect::<Vec<_>>())
+    })
+}
+
+fn unusable(path: &Path, mistakes: &[(usize, String)]) -> Failure {
+    let mut what = format!("{} cannot be used", path.display());
+    for (line, mistake) in mistakes {
+        let _ = write!(what, "\n  line {line}: {mistake}");
+    }
+    Failure::say(Exit::Configuration, what).hint(
+        "`remuda run --help` says what each name means, and the README what a rule may have; names are those of the \
+         flags without dashes",
+    )
+}
+
+/// The text of a file that may not be larger than `most` bytes.
+pub(super) fn read_bounded(path: &Path, most: u64) -> Result<String, Failure> {
     let refused = |error: std::io::Error| {
         let error = anyhow::Error::new(error).context(format!("could not read {}", path.display()));
-        Failure::new(Exit::Configuration, error).hint("name another one with `--config`, or none")
+        Failure::new(Exit::Configuration, error)
     };
-    let too_large = || std::io::Error::other(format!("it is larger than {MAX_FILE} bytes"));
-    if std::fs::metadata(path).map_err(refused)?.len() > MAX_FILE {
+    let too_large = || std::io::Error::other(format!("it is larger than {most} bytes"));
+    if std::fs::metadata(path).map_err(refused)?.len() > most {
         return Err(refused(too_large()));
     }
     std::fs::read_to_string(path).map_err(refused)
@@ -108,6 +131,13 @@ impl Settings {
         }
         for (name, value) in table.into_inner() {
             let line = line_of(text, name.span().start);
+            if name.get_ref() == routing::TABLE {
+                let mut mistakes = Vec::new();
+                drop(routing::rules(value, &mut mistakes));
+                let lines = mistakes.into_iter().map(|mistake| (line_of(text, mistake.at), mistake.what));
+                settings.mistakes.extend(lines);
+                continue;
+            }
             match setting(name.get_ref(), value, flags) {
                 Ok(found) => settings.values.push(found),
                 Err(mistake) => settings.mistakes.push((line, mistake)),

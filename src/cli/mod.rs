@@ -11,6 +11,7 @@ mod config;
 mod demo;
 mod emulator;
 mod environments;
+mod explain;
 mod interactive;
 mod logging;
 mod outfit;
@@ -19,6 +20,7 @@ mod run;
 mod stage;
 mod table;
 mod transcript;
+mod worker;
 
 /// Runs the tool calls of Claude Managed Agents sessions in sandboxes of your own.
 #[derive(Debug, Parser)]
@@ -34,6 +36,10 @@ enum Command {
     Run(Box<run::RunArguments>),
     /// Show what remuda does, on a control plane of its own: no account, no root, nothing to set up.
     Demo(demo::DemoArguments),
+    /// Serve one work item that somebody else has claimed, in the place where this runs.
+    Worker(worker::WorkerArguments),
+    /// Say how a session would be served, and why.
+    Explain(explain::ExplainArguments),
     /// Run a control plane to develop and test against.
     Emulator(emulator::EmulatorCommand),
 }
@@ -58,6 +64,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let done = match arguments.command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Worker(arguments) => worker::worker(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Emulator(arguments) => emulator::emulator(arguments),
     };
     done.unwrap_or_else(|failure| failure.report())

@@ -10,10 +10,12 @@ use rand::RngExt as _;
 use remuda_actors::admission::Environment;
 use remuda_actors::bucket::Rate;
 use remuda_actors::notice::Notice;
+use remuda_actors::ports::Router;
 use remuda_actors::{Ports, Settings, Tree};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::config;
 use super::environments::{EnvironmentArguments, KEY_VARIABLE};
 use super::logging::{self, LogFormat};
 use super::outfit::OutfitArguments;
@@ -23,6 +25,7 @@ use crate::launch::{Isolation, Limits, Network};
 use crate::pressure::{self, HostMemory};
 use crate::providers::local::{self, LocalProvider};
 use crate::report::{Exit, Failure};
+use crate::routing::{Mode, Surroundings, TableRouter};
 use crate::shutdown::Signals;
 use crate::state_dir::StateDir;
 use crate::store::Store;
@@ -148,7 +151,8 @@ impl SandboxArguments {
 /// Serves until a signal comes or it cannot go on.
 pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     logging::start(arguments.log_format, None);
-    let (environments, queues) = arguments.environments.read()?.into_iter().unzip();
+    let (environments, queues): (_, Vec<cma::Queue>) = arguments.environments.read()?.into_iter().unzip();
+    let router = router(&arguments, &queues)?;
     let path = arguments.state_dir.clone().map_or_else(default_state_dir, Ok)?;
     let state_dir = StateDir::open(&path).map_err(configuration)?;
     let client = cma::Client::new(cma::Options {
@@ -170,6 +174,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
     let mut settings = settings(&arguments, &state_dir, environments);
     settings.outfitter = Some(Arc::new(furnisher));
     settings.deadlines.care.farewell += arguments.outfit.time_for_outputs();
+    settings.router = router;
     super::block_on(serve(ports, settings, &arguments))?
 }
 
@@ -272,6 +277,44 @@ fn settings(arguments: &RunArguments, state_dir: &StateDir, environments: Vec<En
     arguments.session.apply(&mut settings);
     arguments.herd.apply(&mut settings);
     settings
+}
+
+/// The rules of the configuration file, if it has any.
+fn router(arguments: &RunArguments, queues: &[cma::Queue]) -> Result<Option<Arc<dyn Router>>, Failure> {
+    let rules = arguments.config.as_deref().map(config::rules).transpose()?.unwrap_or_default();
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    let is_served = |id: &String| queues.iter().any(|queue| queue.environment.as_str() == id.as_str());
+    for rule in &rules {
+        let environments = rule.when.environment.as_ref();
+        if environments.is_some_and(|environments| !environments.iter().any(is_served)) {
+            tracing::warn!(%rule, "this rule matches nothing here: none of its environments is served");
+        }
+        let network = match rule.decision.limits.network {
+            Some(true) => Network::Host,
+            Some(false) => Network::None,
+            None => arguments.sandbox.sandbox_network,
+        };
+        let is_cut_off = arguments.sandbox.isolation == Isolation::Namespaces && network == Network::None;
+        if matches!(rule.decision.mode, Mode::Worker { .. }) && is_cut_off {
+            let what = format!(
+                "{rule}: its worker could not reach the control plane from a sandbox without a network"
+            );
+            return Err(
+                Failure::say(Exit::Configuration, what).hint("add `sandbox-network = \"host\"` to the rule")
+            );
+        }
+    }
+    let surroundings = Surroundings {
+        base_url: arguments.base_url.clone(),
+        keys: queues.iter().map(|queue| (queue.environment.clone(), queue.key.clone())).collect(),
+    };
+    let router = TableRouter::new(rules, &surroundings);
+    let router = router.map_err(|what| {
+        Failure::say(Exit::Configuration, what).hint("set it, or leave it out of the rule's `variables`")
+    })?;
+    Ok(Some(Arc::new(router)))
 }
 
 /// Sandboxes on this host, started from this very program.

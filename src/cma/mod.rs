@@ -24,5 +24,6 @@ mod work;
 
 pub use client::{Client, ClientError, Options, Queue};
 pub use memories::{Memory, MemoryPage, MemoryView};
+pub(crate) use secret::{secret_of, token_of};
 pub use skills::SkillVersion;
 pub use work::{WorkPage, WorkStats, WorkSummary};

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use remuda_actors::secret::Secret;
 use serde::Deserialize;
@@ -11,6 +12,17 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 struct Payload {
     sessions_token: String,
+}
+
+/// A secret that holds this token and nothing else, as workers read it.
+pub(crate) fn secret_of(token: &Secret) -> Secret {
+    let payload = serde_json::json!({ "sessions_token": token.expose() });
+    Secret::new(URL_SAFE_NO_PAD.encode(payload.to_string()))
+}
+
+/// The token in a secret that we were handed; none if there is none in it.
+pub(crate) fn token_of(secret: &str) -> Option<Secret> {
+    sessions_token(secret)
 }
 
 /// The token in a work item's secret: base64 of either alphabet, padded or not, around a JSON object. None if

@@ -9,8 +9,8 @@ use futures_util::stream::{self, BoxStream};
 use remuda_actors::event::{CallKind, Event};
 use remuda_actors::ids::EnvironmentId;
 use remuda_actors::ports::{
-    Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, Session, SessionStatus,
-    StopMode, WorkItem,
+    Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, Session, SessionFacts,
+    SessionStatus, Standing, StopMode, WorkItem,
 };
 use reqwest::{Method, Response, StatusCode};
 use serde_json::value::RawValue;
@@ -63,8 +63,14 @@ impl ControlPlane for Client {
             Some("terminated") => SessionStatus::Terminated,
             _ => SessionStatus::Live,
         };
+        let agent = session.agent.unwrap_or_default();
+        let facts = SessionFacts {
+            agent: agent.id.map(Into::into),
+            agent_name: agent.name.map(Into::into),
+            metadata: session.metadata.unwrap_or_default(),
+        };
         let id = session.id.map_or_else(|| id.into(), Into::into);
-        Ok(Session { id, status, document: Some(document.into()) })
+        Ok(Session { id, status, facts, document: Some(document.into()) })
     }
 
     async fn stream(&self, item: &WorkItem) -> Result<EventStream, ControlError> {
@@ -106,6 +112,10 @@ impl ControlPlane for Client {
         };
         let request = self.request(Method::POST, &["v1", "sessions", session_id(item)?, "events"]);
         send(request.json(&SendEvents { events: [event] }), credential(item)?).await.map(drop)
+    }
+
+    async fn standing(&self, item: &WorkItem) -> Result<Standing, ControlError> {
+        Self::standing(self, item).await
     }
 }
 

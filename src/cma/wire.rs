@@ -4,6 +4,7 @@
 //! siblings sees these types.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use remuda_actors::tool::Block;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,15 @@ pub(super) struct Page<T> {
 pub(super) struct Session {
     pub(super) id: Option<String>,
     pub(super) status: Option<String>,
+    pub(super) agent: Option<Agent>,
+    pub(super) metadata: Option<BTreeMap<String, String>>,
+}
+
+/// The agent of a session.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Agent {
+    pub(super) id: Option<String>,
+    pub(super) name: Option<String>,
 }
 
 /// The body of an error.

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use remuda_actors::ids::{EnvironmentId, WorkId};
-use remuda_actors::ports::{ControlError, Heartbeat, HeartbeatToken, ItemState, StopMode, Target, WorkItem};
+use remuda_actors::ports::{
+    ControlError, Heartbeat, HeartbeatToken, ItemState, Standing, StopMode, Target, WorkItem,
+};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,9 @@ pub struct WorkStats {
     #[serde(default)]
     pub workers_polling: Option<u64>,
 }
+
+/// Pages of one listing that are read to find an item, at most.
+const MAX_PAGES: usize = 100;
 
 /// A page of a queue's items.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +148,29 @@ impl Client {
             ) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Where an item stands. It is looked for in the listing, for the environment key may not read a single one.
+    pub(super) async fn standing(&self, item: &WorkItem) -> Result<Standing, ControlError> {
+        let mut next = None;
+        for _ in 0..MAX_PAGES {
+            let page = self.list(&item.environment, next.as_deref()).await?;
+            if let Some(found) = page.items.iter().find(|found| found.id == item.id) {
+                return match found.state.as_str() {
+                    "queued" => Ok(Standing::Queued),
+                    "starting" => Ok(Standing::Starting),
+                    "active" => Ok(Standing::Active),
+                    "stopping" => Ok(Standing::Stopping),
+                    "stopped" => Ok(Standing::Ended),
+                    state => Err(malformed(format!("a work item's state was expected, not `{state}`"))),
+                };
+            }
+            next = page.next_page;
+            if next.is_none() {
+                return Ok(Standing::Ended);
+            }
+        }
+        Err(malformed(format!("a listing of more than {MAX_PAGES} pages")))
     }
 
     /// A queue in numbers.

@@ -21,9 +21,13 @@ mod journal;
 mod lane;
 mod port;
 mod procfs;
+mod program;
 mod replacement;
 pub mod server;
 mod shell;
 pub mod tools;
 pub(crate) mod trees;
 pub mod wire;
+
+pub(crate) use shell::Output;
+pub(crate) use tools::program::TOOL as PROGRAM;

@@ -98,7 +98,14 @@ impl Bench {
 
     pub(crate) fn spec(&self, id: &str) -> SandboxSpec {
         let session = Some("sesn_1".into());
-        SandboxSpec { id: id.into(), owner: self.options.owner.clone(), session, image: None, files_of: None }
+        SandboxSpec {
+            id: id.into(),
+            owner: self.options.owner.clone(),
+            session,
+            image: None,
+            limits: Default::default(),
+            files_of: None,
+        }
     }
 
     pub(crate) fn heir_spec(&self, id: &str, of: &str) -> SandboxSpec {

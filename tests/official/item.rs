@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_serves_an_item_with_nothing_but_its_secret() {
-    for worker in Worker::OFFICIAL {
+    for worker in Worker::ALL {
         let options = Options { scenarios: scenarios::all(), ..Options::default() };
         let emulator = Emulator::start(options).await.unwrap();
         let environment = emulator.create_environment("items").unwrap();

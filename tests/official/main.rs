@@ -6,6 +6,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clients;
+mod execution;
 mod install;
 mod item;
 mod resources;

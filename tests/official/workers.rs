@@ -36,9 +36,6 @@ impl Worker {
     /// Every worker that must behave alike.
     pub(crate) const ALL: [Self; 3] = [Self::Python, Self::TypeScript, Self::Remuda];
 
-    /// Those of others.
-    pub(crate) const OFFICIAL: [Self; 2] = [Self::Python, Self::TypeScript];
-
     /// Its name, also that of the folder its transcripts are kept in.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -71,7 +68,12 @@ impl Worker {
                 command.args(["run", "--max-idle", "600ms", "--state-dir"]).arg(workdir.join("state"));
                 command
             }
-            (Self::Remuda, Mode::Item) => panic!("remuda serves queues"),
+            (Self::Remuda, Mode::Item) => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_remuda"));
+                clean(&mut command);
+                command.args(["worker", "--max-idle", "600ms"]);
+                command
+            }
             (_, Mode::Poll) => script(self, "worker", &["poll"]),
             (_, Mode::Item) => script(self, "worker", &["item"]),
         };
@@ -82,7 +84,8 @@ impl Worker {
         let child = command.spawn();
         let child =
             child.unwrap_or_else(|error| panic!("could not start the {} worker: {error}", self.name()));
-        let sandboxes = (self == Self::Remuda).then(|| workdir.join("state/sandboxes"));
+        let has_sandboxes = matches!((self, mode), (Self::Remuda, Mode::Poll));
+        let sandboxes = has_sandboxes.then(|| workdir.join("state/sandboxes"));
         Process { child, sandboxes }
     }
 }

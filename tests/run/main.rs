@@ -10,3 +10,4 @@ mod refusals;
 mod secrets;
 mod serving;
 mod survival;
+mod workers;

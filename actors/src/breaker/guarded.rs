@@ -279,6 +279,7 @@ mod tests {
                 owner: OwnerId::new("test"),
                 session: None,
                 image: image.map(Arc::from),
+                limits: Default::default(),
                 files_of: None,
             };
             self.guarded.create(&spec).await

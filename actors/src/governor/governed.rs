@@ -9,7 +9,8 @@ use super::{Class, Governor};
 use crate::event::Event;
 use crate::ids::EnvironmentId;
 use crate::ports::{
-    Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, Session, StopMode, WorkItem,
+    Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, Session, Standing, StopMode,
+    WorkItem,
 };
 
 /// Events on a page of a history: what the official workers ask for, and what each page is counted as.
@@ -97,6 +98,10 @@ impl ControlPlane for Governed {
 
     async fn post(&self, item: &WorkItem, answer: &Answer) -> Result<(), ControlError> {
         self.request(Class::Result, self.inner.post(item, answer)).await
+    }
+
+    async fn standing(&self, item: &WorkItem) -> Result<Standing, ControlError> {
+        self.request(Class::Attach, self.inner.standing(item)).await
     }
 }
 

@@ -18,7 +18,7 @@ use crate::effects::{Crashed, Tasks};
 use crate::fault::Fault;
 use crate::ids::SandboxId;
 use crate::notice::Notice;
-use crate::ports::{ProviderError, SandboxSpec, Shelved, Standby};
+use crate::ports::{Limits, ProviderError, SandboxSpec, Shelved, Standby};
 
 /// What the herd is told.
 pub(crate) enum HerdMsg {
@@ -205,7 +205,14 @@ impl Herd {
 
 async fn make(context: &Context, sandbox: &SandboxId) -> Result<(), Fault> {
     let (within, owner) = (context.settings.deadlines.provider, context.settings.owner.clone());
-    let spec = SandboxSpec { id: sandbox.clone(), owner, session: None, image: None, files_of: None };
+    let spec = SandboxSpec {
+        id: sandbox.clone(),
+        owner,
+        session: None,
+        image: None,
+        limits: Limits::default(),
+        files_of: None,
+    };
     let made = context.create(&spec).await;
     // Whoever has that name already is not ours to delete: it may be a session's.
     if let Err(error @ ProviderError::AlreadyExists { .. }) = &made {

@@ -1,5 +1,6 @@
 //! The control plane: the work queue and the sessions behind its items.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -60,6 +61,14 @@ pub trait ControlPlane: Send + Sync + 'static {
 
     /// Sends the answer of one call.
     async fn post(&self, item: &WorkItem, answer: &Answer) -> Result<(), ControlError>;
+
+    /// Where an item stands whose lease another holds, without touching that. Only asked about items that are served
+    /// by a worker of their own; whoever has none need not be able to tell.
+    async fn standing(&self, _item: &WorkItem) -> Result<Standing, ControlError> {
+        Err(ControlError::Unsendable {
+            what: "this control plane cannot tell where an item stands".to_owned(),
+        })
+    }
 }
 
 /// One item of a work queue.
@@ -167,6 +176,34 @@ pub struct Session {
     pub status: SessionStatus,
     /// The whole of it as it came, for whoever furnishes its sandbox; the tree does not look into it.
     pub document: Option<Arc<RawValue>>,
+    /// What it can be told apart by.
+    pub facts: SessionFacts,
+}
+
+/// What sessions can be told apart by, as far as they say so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// The id of its agent.
+    pub agent: Option<Arc<str>>,
+    /// The name of its agent.
+    pub agent_name: Option<Arc<str>>,
+    /// What its maker has noted about it.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Where a work item stands, for one who does not hold its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is offered: nobody has it.
+    Queued,
+    /// It was acknowledged, and no beat was accepted yet.
+    Starting,
+    /// Somebody holds its lease.
+    Active,
+    /// Somebody asked for its end.
+    Stopping,
+    /// It has ended, or there is none.
+    Ended,
 }
 
 /// Whether a session can still be served.

@@ -7,8 +7,8 @@
 //! | [`Hand`] | runs tool calls inside one sandbox |
 //! | [`Journal`] | remembers, beyond the life of this process, what was claimed and what was run |
 //!
-//! Two are optional: [`HostPressure`] tells whether the host can carry more, and an [`Outfitter`] furnishes sandboxes
-//! with what their sessions need beside the tools.
+//! Three more are optional: [`HostPressure`] tells whether the host can carry more, an [`Outfitter`] furnishes sandboxes
+//! with what their sessions need beside the tools, and a [`Router`] says how each session is served.
 //!
 //! Every method is called from a task that may be dropped at any await: each trait says what that leaves
 //! behind and how it is found again. None of them retries by itself; the machines do.
@@ -21,15 +21,17 @@ mod journal;
 mod outfitter;
 mod pressure;
 mod provider;
+mod router;
 
 pub use control_plane::{
     Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, ItemState, LeaseState,
-    Session, SessionStatus, StopMode, Target, WorkItem,
+    Session, SessionFacts, SessionStatus, Standing, StopMode, Target, WorkItem,
 };
 pub use hand::{CallReply, CallRequest, Hand, HandError, HandHealth, Origin};
 pub use journal::{Journal, JournalError, Parked, Record, Replay, Replayed, Shelved, Volatile};
 pub use outfitter::{Care, CareLimits, Fitted, Outfit, OutfitError, Outfitter};
 pub use pressure::{HostPressure, Pressure};
 pub use provider::{
-    Capabilities, OwnerId, ProviderError, Sandbox, SandboxProvider, SandboxSpec, Standby, Usage,
+    Capabilities, Limits, OwnerId, ProviderError, Sandbox, SandboxProvider, SandboxSpec, Standby, Usage,
 };
+pub use router::{Errand, Execution, Program, Route, Router};

@@ -96,11 +96,27 @@ pub struct SandboxSpec {
     /// What to make it from, in the provider's own words; none for what it always takes. Only for providers
     /// that have a choice; others refuse it.
     pub image: Option<Arc<str>>,
+    /// What it may use, where that is not what the provider always gives. Only for providers that can bound it;
+    /// others refuse.
+    pub limits: Limits,
     /// A sandbox of the same owner and session that is of no use any more, dead or not. If it is there, it
     /// is ended, and the new one gets its files together with what its hand knows of its calls: what was done
     /// to those files is not done again. If it is not there, the new one is empty. When this fails, the files
     /// are still where they were. Only for providers whose [`Capabilities`] say so.
     pub files_of: Option<SandboxId>,
+}
+
+/// What a sandbox may use. Whatever is none is as the provider always has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Processes and threads at once.
+    pub processes: Option<u64>,
+    /// Memory in bytes.
+    pub memory_bytes: Option<u64>,
+    /// The largest file that may be written, in bytes.
+    pub file_bytes: Option<u64>,
+    /// Whether it reaches whatever its host reaches, or only itself.
+    pub network: Option<bool>,
 }
 
 /// Names one installation of remuda among those that share a provider: what carries another's name is never

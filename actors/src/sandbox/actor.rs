@@ -24,7 +24,6 @@ use crate::ids::{CallId, SandboxId, SessionId};
 use crate::ledger::Entry;
 use crate::notice::Notice;
 use crate::ports::{CallReply, CallRequest, Hand, Record, Standby};
-use crate::session::actor::SessionMsg;
 use crate::session::run::Cancellation;
 use crate::session::signals;
 use crate::tool::ToolResult;
@@ -65,12 +64,22 @@ impl Crashed for SandboxMsg {
     }
 }
 
+/// Whom a sandbox belongs to: it is told what becomes of the sandbox and of its calls.
+pub(crate) struct Owner(Box<dyn Fn(signals::Event) + Send + Sync>);
+
+impl Owner {
+    /// One that is told so.
+    pub(crate) fn new(tell: impl Fn(signals::Event) + Send + Sync + 'static) -> Self {
+        Self(Box::new(tell))
+    }
+}
+
 /// The shell of one sandbox.
 pub(crate) struct SandboxActor {
     pub(crate) context: Arc<Context>,
     pub(crate) entry: Arc<Entry>,
     pub(crate) session: SessionId,
-    pub(crate) owner: ActorRef<SessionMsg>,
+    pub(crate) owner: Owner,
 }
 
 /// What it holds while it lives.
@@ -109,6 +118,9 @@ impl Actor for SandboxActor {
     async fn pre_start(&self, me: ActorRef<SandboxMsg>, (): ()) -> Result<State, ActorProcessingErr> {
         let settings = &self.context.settings;
         let mut policy = settings.sandbox.clone();
+        if let Some(after) = self.entry.route().standby_after {
+            policy.standby_after = Some(after);
+        }
         let capabilities = self.context.ports.provider.capabilities();
         if capabilities.standby == Standby::None {
             policy.standby_after = None;
@@ -435,8 +447,8 @@ impl SandboxActor {
     }
 
     fn tell(&self, event: signals::Event) {
-        // A session that is gone has a successor, which asks for what it needs.
-        let _ = self.owner.cast(SessionMsg::Event(event));
+        // An owner that is gone has a successor, which asks for what it needs.
+        (self.owner.0)(event);
     }
 }
 

@@ -17,8 +17,8 @@ use crate::governor::Turns;
 use crate::ids::{SandboxId, SessionId};
 use crate::ledger::Entry;
 use crate::ports::{
-    CallReply, CallRequest, Care, Fitted, Hand, Outfit, OutfitError, Parked, Record, Sandbox, SandboxSpec,
-    Shelved,
+    CallReply, CallRequest, Care, Fitted, Hand, Limits, Outfit, OutfitError, Parked, Record, Sandbox,
+    SandboxSpec, Shelved,
 };
 
 /// Whose sandbox it is about.
@@ -69,8 +69,11 @@ impl About {
 /// Gets an instance: a blank one if there is one, else a new one, with the files of the instance before it.
 pub(super) async fn create(about: &About, instance: u32) -> Event {
     // A blank one is tried once, and only for a session that has had no other: it brings no files along.
-    let is_first = about.entry.sandbox().is_none();
-    let made = if is_first && about.context.herd.give_blank(&about.entry, instance) {
+    // It is as the provider always makes them, which must be what is wanted.
+    let route = about.entry.route();
+    let may_be_blank =
+        about.entry.sandbox().is_none() && route.image.is_none() && route.limits == Limits::default();
+    let made = if may_be_blank && about.context.herd.give_blank(&about.entry, instance) {
         wake(about, instance).await
     } else {
         make(about, instance).await
@@ -106,7 +109,9 @@ async fn make(about: &About, instance: u32) -> Result<(), Fault> {
     let keeps = about.context.ports.provider.capabilities().keeps_files;
     let files_of = about.entry.previous_sandbox().filter(|_| keeps);
     let (owner, session) = (about.context.settings.owner.clone(), Some(about.session.clone()));
-    let spec = SandboxSpec { id, owner, session, image: None, files_of };
+    let route = about.entry.route();
+    let (image, limits) = (route.image.clone(), route.limits.clone());
+    let spec = SandboxSpec { id, owner, session, image, limits, files_of };
     let made = about.context.create(&spec).await;
     made.map_err(|error| error.fault())?;
     if spec.files_of.is_some() {

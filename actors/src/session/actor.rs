@@ -16,6 +16,7 @@ use tracing::Span;
 use super::end::End;
 use super::lease;
 use super::machine::{self, Machine};
+use super::policy::Policy;
 use super::requests;
 use super::run::Cancellation;
 use super::signals::{Effect, Event};
@@ -26,7 +27,7 @@ use crate::ids::{CallId, SessionId};
 use crate::ledger::Entry;
 use crate::notice::Notice;
 use crate::ports::{CallRequest, ControlError, Standby, StopMode};
-use crate::sandbox::actor::{SandboxActor, SandboxMsg};
+use crate::sandbox::actor::{Owner, SandboxActor, SandboxMsg};
 use crate::sandbox::signals::Release;
 use crate::supervision::{ActorKind, Budget, Verdict};
 
@@ -61,6 +62,7 @@ pub(crate) struct SessionActor {
 /// What it holds while it lives.
 pub(crate) struct State {
     machine: Machine,
+    policy: Policy,
     tasks: Tasks<Slot>,
     rng: SmallRng,
     span: Span,
@@ -116,6 +118,7 @@ impl Actor for SessionActor {
         me.cast(SessionMsg::Start(effects))?;
         Ok(State {
             machine,
+            policy: self.context.settings.session.clone(),
             tasks: Tasks::new(),
             rng: self.context.rng((&item.id, self.entry.view().restarts)),
             span,
@@ -211,8 +214,13 @@ impl SessionActor {
             state.given.remove(call);
             self.entry.finish_call(call, Arc::clone(result));
         }
+        if matches!(event, Event::Retrieved(_))
+            && let Some(max_idle) = self.entry.route().max_idle
+        {
+            state.policy.max_idle = max_idle;
+        }
         let (from, mut effects) = (state.machine.state().name(), Vec::new());
-        if let Err(illegal) = state.machine.step(event, &self.context.settings.session, &mut effects) {
+        if let Err(illegal) = state.machine.step(event, &state.policy, &mut effects) {
             self.context.illegal(illegal);
         }
         let to = state.machine.state().name();
@@ -246,6 +254,7 @@ impl SessionActor {
                     let within = context.settings.deadlines.control;
                     let event = match control(within, context.ports.control.session(&entry.item)).await {
                         Ok(session) => {
+                            context.route(&entry, &session);
                             entry.set_document(session.document);
                             Event::Retrieved(session.status)
                         }
@@ -413,7 +422,8 @@ impl SessionActor {
     ) -> Result<(), ActorProcessingErr> {
         let Some(session) = self.entry.item.session().cloned() else { return Ok(()) };
         let (context, entry, to) = self.parts(me);
-        let actor = SandboxActor { context, entry, session, owner: to };
+        let owner = Owner::new(move |event| drop(to.cast(SessionMsg::Event(event))));
+        let actor = SandboxActor { context, entry, session, owner };
         let (sandbox, _) = me.get_cell().spawn_linked(None, actor, ()).await?;
         self.entry.add_cell(sandbox.get_cell());
         for (call, cut) in state.given.values() {

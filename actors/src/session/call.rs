@@ -28,6 +28,8 @@ pub enum Cancellation {
     NoSandbox,
     /// Nobody waits for the answer any more.
     Unwanted,
+    /// It is a worker that does not beat.
+    NoBeat,
 }
 
 impl Cancellation {
@@ -38,6 +40,7 @@ impl Cancellation {
             Self::StopAsked => "the session was asked to stop",
             Self::ShuttingDown => "the worker is shutting down",
             Self::NoSandbox => "no sandbox could be started for this session",
+            Self::NoBeat => "no heartbeat came in time",
             Self::Unwanted => "the call was answered or dropped elsewhere",
         }
     }

@@ -35,6 +35,8 @@ pub enum End {
     Rejected(Fault),
     /// The item asks for something we do not know.
     Unsupported(Arc<str>),
+    /// Its own worker ended while that held the lease; the item is left to lapse, and comes again.
+    Abandoned(Arc<str>),
     /// It cannot be served.
     Failed(Fault),
 }
@@ -72,7 +74,7 @@ impl End {
             Self::Lost(_) | Self::Superseded => Outcome::Lost,
             Self::NotClaimed(_) => Outcome::NotClaimed,
             Self::Rejected(_) => Outcome::Rejected,
-            Self::Unsupported(_) | Self::Failed(_) => Outcome::Failed,
+            Self::Unsupported(_) | Self::Abandoned(_) | Self::Failed(_) => Outcome::Failed,
         }
     }
 
@@ -90,7 +92,8 @@ impl End {
             | Self::Superseded
             | Self::NotClaimed(_)
             | Self::Rejected(_)
-            | Self::Unsupported(_) => None,
+            | Self::Unsupported(_)
+            | Self::Abandoned(_) => None,
         }
     }
 
@@ -100,7 +103,7 @@ impl End {
     }
 
     /// What becomes of the sandbox.
-    pub(super) fn release(&self) -> Release {
+    pub(crate) fn release(&self) -> Release {
         match self {
             Self::SessionOver | Self::Unsupported(_) | Self::Failed(_) => Release::Delete,
             Self::Idle
@@ -109,6 +112,7 @@ impl End {
             | Self::HandedBack
             | Self::Lost(_)
             | Self::NotClaimed(_)
+            | Self::Abandoned(_)
             | Self::Rejected(_) => Release::Park,
             Self::Superseded => Release::HandOver,
             Self::Left => Release::Leave,
@@ -116,10 +120,11 @@ impl End {
     }
 
     /// How the lease is given up.
-    pub(super) fn farewell(&self) -> lease::Event {
+    pub(crate) fn farewell(&self) -> lease::Event {
         match self {
             // Neither may be stopped: the first belongs to whoever takes it next, the second has.
-            Self::HandedBack | Self::Superseded => lease::Event::Forsake,
+            // The lease of the third is nobody's that lives, and what is stopped does not come again.
+            Self::HandedBack | Self::Superseded | Self::Abandoned(_) => lease::Event::Forsake,
             _ => lease::Event::Release,
         }
     }
@@ -127,7 +132,7 @@ impl End {
 
 impl End {
     /// The end that a request which cannot be repeated brings about.
-    pub(super) fn refused(fault: Fault) -> Self {
+    pub(crate) fn refused(fault: Fault) -> Self {
         match fault.class {
             FaultClass::Fatal => Self::Rejected(fault),
             _ => Self::Failed(fault),
@@ -161,6 +166,7 @@ impl fmt::Display for End {
             Self::NotClaimed(fault) => write!(f, "could not acknowledge it: {fault}"),
             Self::Rejected(fault) => write!(f, "refused: {fault}"),
             Self::Unsupported(kind) => write!(f, "work of type `{kind}` is not known; expected `session`"),
+            Self::Abandoned(why) => write!(f, "its worker ended while it held the lease: {why}"),
             Self::Failed(fault) => write!(f, "could not serve it: {fault}"),
         }
     }

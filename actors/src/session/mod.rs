@@ -6,7 +6,7 @@ pub mod end;
 pub mod lease;
 pub mod machine;
 pub mod policy;
-mod requests;
+pub(crate) mod requests;
 pub mod run;
 pub mod schedule;
 pub mod signals;

@@ -30,7 +30,7 @@ pub(super) async fn acknowledge(context: Arc<Context>, entry: Arc<Entry>, to: Ac
 
 /// Writes the claim down, then acknowledges it: an item that was acknowledged and is forgotten may be stuck
 /// for long.
-async fn take(context: &Context, entry: &Entry) -> Result<(), Fault> {
+pub(crate) async fn take(context: &Context, entry: &Entry) -> Result<(), Fault> {
     let item = &entry.item;
     context.record(&item.id, Record::Claimed { item: item.clone() }).await?;
     // What earlier items of the session have left must not be new to a successor.

@@ -12,7 +12,8 @@ use std::time::Duration;
 pub use self::journal::journal;
 use super::call;
 use crate::ports::{
-    CallRequest, Hand, HandError, Origin, OwnerId, ProviderError, SandboxProvider, SandboxSpec, Standby,
+    CallRequest, Hand, HandError, Limits, Origin, OwnerId, ProviderError, SandboxProvider, SandboxSpec,
+    Standby,
 };
 
 /// The contract of a provider and of the hands it leads to.
@@ -23,7 +24,14 @@ pub async fn provider(provider: Arc<dyn SandboxProvider>) {
     let owner = OwnerId::new("contract");
     let session = Some("sesn_contract".into());
     let id = "sesn_contract.1".into();
-    let spec = SandboxSpec { id, owner: owner.clone(), session, image: None, files_of: None };
+    let spec = SandboxSpec {
+        id,
+        owner: owner.clone(),
+        session,
+        image: None,
+        limits: Limits::default(),
+        files_of: None,
+    };
 
     assert_eq!(provider.find(&spec.id).await.expect("find"), None, "nothing is found before it is created");
     assert_eq!(provider.list(&owner).await.expect("list"), [], "nothing is listed before it is created");

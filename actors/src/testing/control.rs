@@ -14,7 +14,7 @@ use crate::event::{Call, CallKind, Event, IdleReason, Input, Permission};
 use crate::ids::{CallId, EnvironmentId, SessionId, WorkId};
 use crate::ports::{
     Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, ItemState, LeaseState,
-    Session, SessionStatus, StopMode, Target, WorkItem,
+    Session, SessionFacts, SessionStatus, Standing, StopMode, Target, WorkItem,
 };
 use crate::secret::Secret;
 use crate::tool::ToolResult;
@@ -71,6 +71,7 @@ pub enum Stage {
 #[derive(Debug, Default)]
 struct FakeSession {
     status: Option<SessionStatus>,
+    facts: SessionFacts,
     log: Vec<Event>,
     streams: Vec<mpsc::UnboundedSender<Result<Event, ControlError>>>,
     turns: VecDeque<Vec<Call>>,
@@ -166,6 +167,11 @@ impl FakeControl {
             self.queue_target(environment, work, Target::Session(session.into()));
         }
         !is_served
+    }
+
+    /// What a session says of itself from now on.
+    pub fn describe(&self, session: &str, facts: SessionFacts) {
+        self.world().sessions.entry(session.into()).or_default().facts = facts;
     }
 
     /// The calls of a session that wait for an answer.
@@ -459,7 +465,8 @@ impl ControlPlane for FakeControl {
             let mut world = self.world();
             let status = world.session(item)?.status.unwrap_or(SessionStatus::Live);
             let id = item.session().cloned().unwrap_or_else(|| "".into());
-            Ok(Session { id, status, document: None })
+            let facts = world.session(item)?.facts.clone();
+            Ok(Session { id, status, facts, document: None })
         };
         self.faults.around("session", session).await
     }
@@ -479,6 +486,22 @@ impl ControlPlane for FakeControl {
         self.request("history", Some(&item.id));
         let history = async { Ok(self.world().session(item)?.log.clone()) };
         self.faults.around("history", history).await
+    }
+
+    async fn standing(&self, item: &WorkItem) -> Result<Standing, ControlError> {
+        self.request("standing", Some(&item.id));
+        let standing = async {
+            let mut world = self.world();
+            world.lapse(Instant::now());
+            Ok(match world.items.get(&item.id).map(|item| &item.stage) {
+                Some(Stage::Queued { .. }) => Standing::Queued,
+                Some(Stage::Leased { stopping: true, .. }) => Standing::Stopping,
+                Some(Stage::Leased { token: None, .. }) => Standing::Starting,
+                Some(Stage::Leased { .. }) => Standing::Active,
+                Some(Stage::Stopped) | None => Standing::Ended,
+            })
+        };
+        self.faults.around("standing", standing).await
     }
 
     async fn post(&self, item: &WorkItem, answer: &Answer) -> Result<(), ControlError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use remuda_actors::event::{Event, IdleReason};
-use remuda_actors::ports::{OwnerId, SandboxProvider as _, SandboxSpec};
+use remuda_actors::ports::{Limits, OwnerId, SandboxProvider as _, SandboxSpec};
 use remuda_actors::session::end::Outcome;
 use remuda_actors::testing::{Brain, Stage, Strike, call};
 use remuda_actors::{Drained, OnDrain, StartError, Tree};
@@ -36,7 +36,14 @@ async fn a_drain_that_releases_leaves_no_orphan_however_young() {
     let world = World::new();
     let tree = world.tree().await;
     for (id, owner) in [("orphan", world.settings.owner.clone()), ("strange", OwnerId::new("another"))] {
-        let spec = SandboxSpec { id: id.into(), owner, session: None, image: None, files_of: None };
+        let spec = SandboxSpec {
+            id: id.into(),
+            owner,
+            session: None,
+            image: None,
+            limits: Limits::default(),
+            files_of: None,
+        };
         world.provider.create(&spec).await.unwrap();
     }
     tree.drain(Duration::from_secs(30)).await;

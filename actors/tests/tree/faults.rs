@@ -299,6 +299,7 @@ async fn a_listing_that_fails_reaps_nothing() {
         owner: world.settings.owner.clone(),
         session: Some("old".into()),
         image: None,
+        limits: Default::default(),
         files_of: None,
     };
     remuda_actors::ports::SandboxProvider::create(&*world.provider, &orphan).await.expect("create");

@@ -13,3 +13,4 @@ mod recovery;
 mod serving;
 mod stage;
 mod supervision;
+mod worker;

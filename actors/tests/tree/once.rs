@@ -6,7 +6,7 @@ use std::time::Duration;
 use remuda_actors::event::{Call, Event, IdleReason};
 use remuda_actors::notice::Notice;
 use remuda_actors::ports::{
-    ControlError, JournalError, OwnerId, ProviderError, Record, SandboxProvider, SandboxSpec, Target,
+    ControlError, JournalError, Limits, OwnerId, ProviderError, Record, SandboxProvider, SandboxSpec, Target,
 };
 use remuda_actors::session::end::Outcome;
 use remuda_actors::supervision::ActorKind;
@@ -321,7 +321,14 @@ async fn a_provider_that_starts_together_with_us_costs_no_running_call() {
 async fn a_sandbox_of_a_stranger_is_neither_used_nor_deleted() {
     let world = World::new();
     let (id, owner) = ("sesn_1.1".into(), OwnerId::new("another"));
-    let spec = SandboxSpec { id, owner, session: Some("sesn_1".into()), image: None, files_of: None };
+    let spec = SandboxSpec {
+        id,
+        owner,
+        session: Some("sesn_1".into()),
+        image: None,
+        limits: Limits::default(),
+        files_of: None,
+    };
     world.provider.create(&spec).await.unwrap();
     let tree = world.tree().await;
     let mut notices = tree.subscribe();
@@ -340,7 +347,14 @@ async fn a_sandbox_of_a_stranger_survives_a_session_that_is_given_up_or_killed()
     for keeps_failing in [true, false] {
         let world = World::new();
         let (id, owner) = ("sesn_1.1".into(), OwnerId::new("another"));
-        let spec = SandboxSpec { id, owner, session: Some("sesn_1".into()), image: None, files_of: None };
+        let spec = SandboxSpec {
+            id,
+            owner,
+            session: Some("sesn_1".into()),
+            image: None,
+            limits: Limits::default(),
+            files_of: None,
+        };
         world.provider.create(&spec).await.unwrap();
         // From its first answer on, the session fails whatever its successors get to know.
         let answered = AtomicBool::new(false);

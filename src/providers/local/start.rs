@@ -17,7 +17,7 @@ use tokio::process::{ChildStdout, Command};
 
 use super::provider::{LocalProvider, folders, unavailable};
 use super::succession::Predecessor;
-use crate::launch::{Folder, Refusal, RefusalKind, Spec};
+use crate::launch::{Folder, Limits, Network, Refusal, RefusalKind, Spec};
 
 /// Where folders are made before they get their name.
 pub(super) const NEW: &str = ".new";
@@ -84,9 +84,10 @@ impl LocalProvider {
             None => None,
         };
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let (limits, network) = self.bounds(wanted);
         let groups = self
             .hierarchies
-            .create(&name, &self.options.limits)
+            .create(&name, &limits)
             .map_err(|error| unavailable("make the sandbox's cgroup", error))?;
         let spec = Spec {
             id: wanted.id.clone(),
@@ -94,8 +95,8 @@ impl LocalProvider {
             session: wanted.session.clone(),
             created_ms: now_ms(),
             isolation: self.options.isolation,
-            network: self.options.network,
-            limits: self.options.limits.clone(),
+            network,
+            limits,
             run_as,
             cgroups: groups.paths(),
             files_of: wanted.files_of.clone(),
@@ -111,6 +112,23 @@ impl LocalProvider {
             });
         }
         Ok(spec)
+    }
+
+    /// What a sandbox may use and reach: what is wanted, and for the rest what all may.
+    fn bounds(&self, wanted: &SandboxSpec) -> (Limits, Network) {
+        let (all, wanted) = (&self.options.limits, &wanted.limits);
+        let limits = Limits {
+            processes: wanted.processes.unwrap_or(all.processes),
+            memory_bytes: wanted.memory_bytes.unwrap_or(all.memory_bytes),
+            file_bytes: wanted.file_bytes.unwrap_or(all.file_bytes),
+            ..all.clone()
+        };
+        let network = match wanted.network {
+            Some(true) => Network::Host,
+            Some(false) => Network::None,
+            None => self.options.network,
+        };
+        (limits, network)
     }
 
     /// An id that no other sandbox of this host's has.

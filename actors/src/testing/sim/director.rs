@@ -16,7 +16,7 @@ use super::world::{Deed, Host, World};
 use super::{Act, Options};
 use crate::event::{Event, Verdict};
 use crate::ids::{SandboxId, WorkId};
-use crate::ports::{OwnerId, Record, SandboxProvider, SandboxSpec, SessionStatus, Target};
+use crate::ports::{Limits, OwnerId, Record, SandboxProvider, SandboxSpec, SessionStatus, Target};
 use crate::testing::{FakeJournal, FakeProvider, Stage};
 
 /// Time between two looks at what the trees hold.
@@ -133,7 +133,14 @@ impl Director {
             for number in 0..self.world.setup.strangers {
                 let (id, owner) =
                     (format!("strange.{number}").into(), OwnerId::new(format!("stranger-{number}")));
-                let spec = SandboxSpec { id, owner, session: None, image: None, files_of: None };
+                let spec = SandboxSpec {
+                    id,
+                    owner,
+                    session: None,
+                    image: None,
+                    limits: Limits::default(),
+                    files_of: None,
+                };
                 let _ = process.host.provider.create(&spec).await;
             }
         }

@@ -34,7 +34,7 @@ impl Plan for Panics {
 
     fn sabotage(&self, actor: ActorKind, _: &str, dice: &mut Dice) -> bool {
         match actor {
-            ActorKind::Session | ActorKind::Sandbox => dice.chance(10),
+            ActorKind::Session | ActorKind::Worker | ActorKind::Sandbox => dice.chance(10),
             ActorKind::Sessions => dice.chance(10),
             ActorKind::Root => false,
             ActorKind::Poller | ActorKind::Herd | ActorKind::Reaper => dice.chance(5),
