@@ -32,6 +32,7 @@ use self::fingerprint::digest;
 pub(crate) use self::ticket::{Ticket, run_blocking};
 use super::journal::{Journal, Known, Stored};
 use super::lane::{Lanes, Sandbox};
+use super::program;
 use super::tools::Tool;
 use super::tools::limits::{Cancel, Why};
 use super::wire::{CallReply, CallRequest, CallStatus, Error, ErrorCode, MAX_LIVE_CALLS, Origin};
@@ -284,6 +285,14 @@ impl Calls {
                         run_blocking(Arc::new(running), tool, &sandbox).await;
                     }
                     drop(permit);
+                });
+            }
+            Ok(Tool::Program(program)) => {
+                let sandbox = Arc::clone(&self.0.sandbox);
+                tokio::spawn(async move {
+                    if let Some(running) = ticket.begin() {
+                        running.finish(program::run(program, &sandbox, running.limits()).await);
+                    }
                 });
             }
             Ok(tool) => {

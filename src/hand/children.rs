@@ -129,6 +129,13 @@ impl Children {
         }
     }
 
+    /// Asks the process group that `leader` leads to end; nothing if the leader has been reaped.
+    pub(crate) fn end_group(&self, leader: Pid) {
+        if self.registered.lock().contains_key(&leader) {
+            let _ = kill_process_group(leader, Signal::TERM);
+        }
+    }
+
     /// Kills one process; nothing if it has been reaped.
     pub(crate) fn kill(&self, child: Pid) {
         if self.registered.lock().contains_key(&child) {

@@ -263,6 +263,8 @@ impl Lane {
                 let result = self.bash(bash, running.limits()).await;
                 running.finish(result);
             }
+            // It has no thread, and never comes here.
+            Tool::Program(_) => running.finish(ToolResult::error("program: it belongs to no thread")),
         }
     }
 

@@ -21,6 +21,7 @@ mod journal;
 mod lane;
 mod port;
 mod procfs;
+mod program;
 mod replacement;
 pub mod server;
 mod shell;

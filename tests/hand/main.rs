@@ -7,6 +7,7 @@ mod fixture;
 mod imposter;
 mod journal;
 mod processes;
+mod program;
 mod search;
 mod server;
 mod shell;

@@ -12,6 +12,7 @@ mod failure;
 mod glob;
 mod grep;
 pub(crate) mod limits;
+pub(crate) mod program;
 mod read;
 mod toolset;
 mod walk;

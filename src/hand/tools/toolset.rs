@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::glob::Glob;
 use super::grep::Grep;
 use super::limits::Limits;
+use super::program::{self, Program};
 use super::read::Read;
 use super::write::Write;
 use crate::hand::confine::Confinement;
@@ -21,6 +22,8 @@ pub(crate) enum Tool {
     Bash(Bash),
     /// Runs in the hand itself.
     File(Box<FileTool>),
+    /// Runs beside the shells.
+    Program(Program),
 }
 
 /// A tool that works on files by itself, blocking its thread meanwhile.
@@ -42,6 +45,7 @@ impl Tool {
             "write" => Write::parse(input).map(|tool| Self::file(FileTool::Write(tool))),
             "edit" => Edit::parse(input).map(|tool| Self::file(FileTool::Edit(tool))),
             "glob" => Glob::parse(input).map(|tool| Self::file(FileTool::Glob(tool))),
+            program::TOOL => Program::parse(input).map(Self::Program),
             "grep" => Grep::parse(input).map(|tool| Self::file(FileTool::Grep(tool))),
             _ => {
                 let known = "bash, read, write, edit, glob, grep";
