@@ -7,7 +7,8 @@
 //! | [`Hand`] | runs tool calls inside one sandbox |
 //! | [`Journal`] | remembers, beyond the life of this process, what was claimed and what was run |
 //!
-//! A fifth one is optional: [`HostPressure`] tells whether the host can carry more.
+//! A fifth one is optional: [`HostPressure`] tells whether the host can carry more. And an operator may have tools of
+//! his own: [`CustomTool`].
 //!
 //! Every method is called from a task that may be dropped at any await: each trait says what that leaves
 //! behind and how it is found again. None of them retries by itself; the machines do.
@@ -15,6 +16,7 @@
 //! With feature `test-util`, the module `testing` holds an in-memory fake of each.
 
 mod control_plane;
+mod custom;
 mod hand;
 mod journal;
 mod pressure;
@@ -24,6 +26,7 @@ pub use control_plane::{
     Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, ItemState, LeaseState,
     Session, SessionStatus, StopMode, Target, WorkItem,
 };
+pub use custom::{CustomPlace, CustomTool, InsideTool, OutsideTool};
 pub use hand::{CallReply, CallRequest, Hand, HandError, HandHealth, Origin};
 pub use journal::{Journal, JournalError, Parked, Record, Replay, Replayed, Shelved, Volatile};
 pub use pressure::{HostPressure, Pressure};

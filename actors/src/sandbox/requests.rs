@@ -12,10 +12,13 @@ use super::idle::Jobs;
 use super::policy::{Background, Policy};
 use super::signals::Event;
 use crate::context::{Context, hand, provider};
+use crate::event::Input;
 use crate::fault::{Fault, FaultClass};
 use crate::ids::{SandboxId, SessionId};
 use crate::ledger::Entry;
-use crate::ports::{CallReply, CallRequest, Hand, Parked, Record, Sandbox, SandboxSpec, Shelved};
+use crate::ports::{
+    CallReply, CallRequest, CustomPlace, Hand, Parked, Record, Sandbox, SandboxSpec, Shelved,
+};
 
 /// Whose sandbox it is about.
 pub(super) struct About {
@@ -224,5 +227,13 @@ pub(super) async fn call(
         about.entry.write_call(call);
     }
     let within = request.timeout + about.context.settings.deadlines.hand;
+    let custom = about.context.settings.session.custom.get(&request.tool);
+    let request = match (custom.map(|tool| &tool.place), &request.input) {
+        (Some(CustomPlace::Inside(custom)), Input::Json(input)) => {
+            let (tool, input) = custom.request(input);
+            &CallRequest { tool, input, ..request.clone() }
+        }
+        _ => request,
+    };
     hand(within, hand_of.call(request)).await.map_err(|error| error.fault())
 }
