@@ -97,11 +97,12 @@ async fn asked(
         }
     };
     tokio::select! {
+        // What it came to is better to know than that it was to be cut.
         biased;
-        why = cut => ToolResult::error(format!("{}: the call was cancelled ({})", request.tool, why.reason())),
         answered = timeout(request.timeout, tool.call(session, request)) => {
             answered.unwrap_or_else(|_| timed_out(request))
         }
+        why = cut => ToolResult::error(format!("{}: the call was cancelled ({})", request.tool, why.reason())),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::ports::{ControlError, HandError, JournalError, ProviderError};
+use crate::tool::ToolResult;
 
 /// What becomes of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +147,14 @@ impl Failure {
             Self::Refused => HandError::Refused { message: "injected: no space left on device".to_owned() },
             Self::Silence => return None,
         })
+    }
+
+    /// What a tool outside answers.
+    pub(super) fn tool(self) -> Option<ToolResult> {
+        match self {
+            Self::Silence => None,
+            _ => Some(ToolResult::error("injected: the tool has failed")),
+        }
     }
 
     /// What a journal says.

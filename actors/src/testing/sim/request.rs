@@ -29,6 +29,8 @@ pub enum Operation {
     Call,
     Cancel,
     Health,
+    /// A call of a tool outside.
+    Outside,
     Append,
     Shelve,
     Unshelve,
@@ -43,6 +45,8 @@ pub enum Port {
     Provider,
     /// A sandbox's hand.
     Hand,
+    /// A tool outside all sandboxes.
+    Tool,
     /// The journal.
     Journal,
 }
@@ -63,6 +67,7 @@ impl Operation {
             | O::Event => Port::Control,
             O::Create | O::Find | O::List | O::Standby | O::Resume | O::Usage | O::Delete => Port::Provider,
             O::Call | O::Cancel | O::Health => Port::Hand,
+            O::Outside => Port::Tool,
             O::Append | O::Shelve | O::Unshelve => Port::Journal,
         }
     }

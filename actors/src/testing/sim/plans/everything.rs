@@ -21,6 +21,7 @@ impl Plan for Everything {
     fn prepare(&self, setup: &mut Setup) {
         setup.hosts = 3;
         setup.poison = 10;
+        setup.outside = 150;
         setup.strangers = 2;
         setup.settings.max_sessions = setup.settings.max_sessions.div_ceil(2).max(4);
     }

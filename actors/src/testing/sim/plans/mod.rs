@@ -6,6 +6,7 @@ mod everything;
 mod hand;
 mod journal;
 mod lease;
+mod outside;
 mod process;
 mod provider;
 
@@ -42,6 +43,8 @@ pub fn all() -> Vec<Arc<dyn Plan>> {
         Arc::new(hand::Hanging),
         Arc::new(hand::Stammering),
         Arc::new(hand::FullDisk),
+        Arc::new(outside::Failing),
+        Arc::new(outside::Reboots),
         Arc::new(journal::FullDisk),
         Arc::new(journal::Slow),
         Arc::new(process::Panics),

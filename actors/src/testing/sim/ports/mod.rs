@@ -5,12 +5,14 @@ mod control;
 mod journal;
 mod provider;
 mod stream;
+mod tool;
 
 use std::sync::Arc;
 
 pub(super) use self::control::Offered;
 
 use super::life::Life;
+use crate::ports::CustomPlace;
 use crate::settings::Ports;
 
 /// The ports of a process.
@@ -20,4 +22,9 @@ pub(super) fn of(life: &Arc<Life>) -> Ports {
         provider: Arc::new(provider::Provider(Arc::clone(life))),
         journal: Arc::new(journal::Memory(Arc::clone(life))),
     }
+}
+
+/// Where the tool outside is, for a process.
+pub(super) fn outside(life: &Arc<Life>) -> CustomPlace {
+    CustomPlace::Outside(Arc::new(tool::Tool(Arc::clone(life))))
 }
