@@ -264,7 +264,9 @@ impl Lane {
                 running.finish(result);
             }
             // It has no thread, and never comes here.
-            Tool::Program(_) => running.finish(ToolResult::error("program: it belongs to no thread")),
+            Tool::Program(_) | Tool::Custom(_) => {
+                running.finish(ToolResult::error("program: it belongs to no thread"))
+            }
         }
     }
 

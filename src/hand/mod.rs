@@ -16,6 +16,7 @@ pub mod cli;
 pub mod client;
 mod confine;
 mod content;
+mod custom;
 pub mod environment;
 mod journal;
 mod lane;

@@ -7,6 +7,7 @@
 
 mod arguments;
 pub(crate) mod bash;
+pub(crate) mod custom;
 mod edit;
 mod failure;
 mod glob;
