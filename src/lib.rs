@@ -7,7 +7,7 @@
 
 pub mod cli;
 pub mod cma;
-pub mod custom;
+mod custom;
 pub mod emulator;
 pub mod hand;
 mod inherited;

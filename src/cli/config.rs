@@ -8,6 +8,7 @@
 //!
 //! What a file says takes the place of a flag's default, so that it is read by the flag's own rules, and the
 //! environment and the command line come before it. Every flag can also be set by a variable, `REMUDA_` and its name.
+//! Tools of the operator's own, which no flag can say, stand in tables beside them.
 //! All mistakes of a file are told at once, each with its line. No secret has a place in it: keys are named by file.
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use clap::{Arg, ArgAction, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::custom::{self, Tools};
 use crate::report::{Exit, Failure};
 
 /// The command that is configured so.
@@ -77,6 +79,19 @@ fn named(line: &Command, arguments: &[OsString]) -> Option<PathBuf> {
     matches.subcommand_matches(COMMAND)?.get_one::<PathBuf>(FILE).cloned()
 }
 
+/// The tools that a file declares, which has been found free of mistakes.
+///
+/// # Errors
+///
+/// If the file cannot be read, or a token that it names.
+pub(super) fn tools(path: &Path) -> Result<Tools, Failure> {
+    let declared = custom::read(&read(path)?).unwrap_or_default();
+    Tools::new(declared).map_err(|what| {
+        Failure::say(Exit::Configuration, what)
+            .hint("`token-file` names a file with nothing but the token in it")
+    })
+}
+
 fn read(path: &Path) -> Result<String, Failure> {
     let refused = |error: std::io::Error| {
         let error = anyhow::Error::new(error).context(format!("could not read {}", path.display()));
@@ -106,7 +121,12 @@ impl Settings {
             let at = error.span().map_or(0, |span| span.start);
             settings.mistakes.push((line_of(text, at), error.message().to_owned()));
         }
+        let declared = custom::read(text).err().unwrap_or_default().into_iter();
+        settings.mistakes.extend(declared.map(|mistake| (line_of(text, mistake.at), mistake.what)));
         for (name, value) in table.into_inner() {
+            if custom::TABLES.contains(&&**name.get_ref()) {
+                continue;
+            }
             let line = line_of(text, name.span().start);
             match setting(name.get_ref(), value, flags) {
                 Ok(found) => settings.values.push(found),

@@ -14,10 +14,12 @@ use remuda_actors::{Ports, Settings, Tree};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::config;
 use super::environments::{EnvironmentArguments, KEY_VARIABLE};
 use super::logging::{self, LogFormat};
 use super::policy::{HerdArguments, SessionArguments};
 use crate::cma;
+use crate::custom::Tools;
 use crate::launch::{Isolation, Limits, Network};
 use crate::pressure::{self, HostMemory};
 use crate::providers::local::{self, LocalProvider};
@@ -160,7 +162,8 @@ pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
         provider: Arc::new(provider),
         journal: Arc::new(Store::open(state_dir.path()).map_err(configuration)?),
     };
-    let settings = settings(&arguments, &state_dir, environments);
+    let tools = arguments.config.as_deref().map(config::tools).transpose()?.unwrap_or_default();
+    let settings = settings(&arguments, &state_dir, environments, tools);
     super::block_on(serve(ports, settings, &arguments))?
 }
 
@@ -247,8 +250,14 @@ async fn watch(mut notices: Receiver<Notice>, queues: usize, start_timeout: Dura
     }
 }
 
-fn settings(arguments: &RunArguments, state_dir: &StateDir, environments: Vec<Environment>) -> Settings {
+fn settings(
+    arguments: &RunArguments,
+    state_dir: &StateDir,
+    environments: Vec<Environment>,
+    tools: Tools,
+) -> Settings {
     let mut settings = Settings::new(state_dir.owner().clone(), []);
+    tools.declare(&mut settings.session);
     settings.environments = environments;
     settings.max_sessions = arguments.max_sessions as usize;
     settings.admission.max_starts = arguments.max_starts;

@@ -11,4 +11,11 @@
 //! When a call runs, how it is cut and what is remembered of it: all of that is the tree's.
 
 pub(crate) mod answer;
+mod declared;
+mod inside;
 pub(crate) mod mcp;
+mod server;
+mod tools;
+
+pub(crate) use declared::{TABLES, read};
+pub(crate) use tools::Tools;

@@ -9,3 +9,4 @@ mod refusals;
 mod secrets;
 mod serving;
 mod survival;
+mod tools;

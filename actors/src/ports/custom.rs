@@ -15,8 +15,8 @@ use crate::tool::ToolResult;
 /// A tool of the operator's.
 #[derive(Clone, Debug)]
 pub struct CustomTool {
-    /// How long one call of it may take.
-    pub timeout: Duration,
+    /// How long one call of it may take; none for as long as any other call.
+    pub timeout: Option<Duration>,
     /// Where its calls run.
     pub place: CustomPlace,
 }

@@ -417,7 +417,7 @@ impl SessionActor {
     fn request(&self, call: Call) -> CallRequest {
         let settings = &self.context.settings;
         let custom = settings.session.custom.get(&call.name);
-        let timeout = custom.map_or(settings.deadlines.call, |tool| tool.timeout);
+        let timeout = custom.and_then(|tool| tool.timeout).unwrap_or(settings.deadlines.call);
         let again = settings.session.rerun.contains(&call.name);
         let Call { id, name, input, thread, .. } = call;
         CallRequest { call: id, tool: name, input, thread, again, timeout }

@@ -25,11 +25,13 @@ fn custom(id: &str, name: &str, input: &str) -> Call {
 fn world() -> (World, FakeTool) {
     let (mut world, tool) = (World::new(), FakeTool::new());
     let outside = || CustomTool {
-        timeout: Duration::from_secs(30),
+        timeout: Some(Duration::from_secs(30)),
         place: CustomPlace::Outside(Arc::new(tool.clone())),
     };
-    let inside =
-        CustomTool { timeout: Duration::from_secs(7), place: CustomPlace::Inside(Arc::new(FakeInsideTool)) };
+    let inside = CustomTool {
+        timeout: Some(Duration::from_secs(7)),
+        place: CustomPlace::Inside(Arc::new(FakeInsideTool)),
+    };
     world.settings.session.declare("order".into(), outside(), Effects::Unknown);
     world.settings.session.declare("look".into(), outside(), Effects::None);
     world.settings.session.declare("make".into(), inside, Effects::Unknown);
@@ -155,7 +157,7 @@ async fn a_call_outside_is_not_made_again_when_its_session_failed() {
 async fn row_27_a_lost_lease_ends_a_call_outside_and_nothing_is_posted() {
     let (mut world, tool) = world();
     for tool in world.settings.session.custom.values_mut() {
-        tool.timeout = Duration::from_secs(300);
+        tool.timeout = Some(Duration::from_secs(300));
     }
     let tree = world.tree().await;
     let mut notices = tree.subscribe();

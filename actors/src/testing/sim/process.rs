@@ -67,7 +67,7 @@ impl Process {
         settings.seed = hasher.finish();
         settings.owner = OwnerId::new(format!("host-{index}"));
         if world.setup.outside > 0 {
-            let tool = CustomTool { timeout: settings.deadlines.call, place: ports::outside(&life) };
+            let tool = CustomTool { timeout: None, place: ports::outside(&life) };
             settings.session.declare(OUTSIDE.into(), tool, Effects::Unknown);
         }
         world.note(Weight::Step, Some(index), format_args!("starts, life {number}"));
