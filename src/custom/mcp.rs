@@ -1,13 +1,18 @@
-//! The few words of MCP that both sides of a sandbox's wall speak.
+//! The few words of MCP that the hand speaks by itself, as a client and as a server.
 
 use serde_json::Value;
 
-/// The version that is offered, and spoken unless the other side wants an older one: the first one with streamable
-/// HTTP as it is now. What is used of it has been the same in all versions.
-pub(crate) const PROTOCOL_VERSION: &str = "2025-06-18";
+/// The versions that are spoken, newest first. What is used of them is the same in all.
+pub(crate) const PROTOCOL_VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
-/// JSON-RPC's code for a method there is not.
+/// The one that a client offers.
+pub(crate) const PROTOCOL_VERSION: &str = PROTOCOL_VERSIONS[0];
+
+/// JSON-RPC's codes.
+pub(crate) const PARSE_ERROR: i64 = -32700;
+pub(crate) const INVALID_REQUEST: i64 = -32600;
 pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
+pub(crate) const INVALID_PARAMS: i64 = -32602;
 
 /// What an error of JSON-RPC's says.
 pub(crate) fn described(error: &Value) -> String {

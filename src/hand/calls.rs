@@ -215,7 +215,7 @@ impl Calls {
     }
 
     /// The sandbox the calls work in.
-    pub(crate) fn sandbox(&self) -> &Sandbox {
+    pub(crate) fn sandbox(&self) -> &Arc<Sandbox> {
         &self.0.sandbox
     }
 

@@ -20,6 +20,7 @@ mod custom;
 pub mod environment;
 mod journal;
 mod lane;
+mod mcp;
 mod port;
 mod procfs;
 mod program;

@@ -7,6 +7,7 @@
 //! | `DELETE /v1/calls/{call}?reason=TEXT` | 200 [`CallStatus`] after the cancellation took effect |
 //! | `GET /v1/files/{path}`, `PUT /v1/files/{path}?mode=0644` | the file's bytes; 204 |
 //! | `GET /v1/health` | 200 [`Health`] |
+//! | `POST /mcp`, `DELETE /mcp` | the sandbox as an MCP server, as its streamable HTTP has it |
 //!
 //! A call is named by the control plane's id for it. Posting the same id again never runs it a second time:
 //! it attaches to the running call or returns the journaled answer. The reply of `POST` is held open until

@@ -7,6 +7,7 @@ mod custom;
 mod fixture;
 mod imposter;
 mod journal;
+mod mcp;
 mod processes;
 mod program;
 mod search;

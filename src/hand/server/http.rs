@@ -15,8 +15,9 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::files;
+use super::{files, mcp};
 use crate::hand::calls::{Calls, MAX_LIVE_BYTES};
+use crate::hand::mcp::Endpoint;
 use crate::hand::wire::{
     CallRequest, Error, ErrorCode, Health, MAX_CALL_BYTES, MAX_CALL_ID_BYTES, MAX_REASON_BYTES, PROTOCOL,
 };
@@ -31,6 +32,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 #[derive(Debug)]
 pub(super) struct Service {
     calls: Calls,
+    mcp: Endpoint,
     token: Option<SecretString>,
     ready: Instant,
     /// Bytes of call bodies that may be on their way at once.
@@ -39,7 +41,8 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(calls: Calls, token: Option<SecretString>, ready: Instant) -> Self {
-        Self { calls, token, ready, bodies: Semaphore::new(MAX_LIVE_BYTES) }
+        let mcp = Endpoint::new(calls.clone());
+        Self { calls, mcp, token, ready, bodies: Semaphore::new(MAX_LIVE_BYTES) }
     }
 
     /// Never fails: a refusal is an answer.
@@ -80,10 +83,34 @@ impl Service {
                 _ => Err(no_route(&request)),
             };
         }
+        if path == "/mcp" {
+            let head = mcp::Head::read(request.headers())?;
+            if request.method() != Method::POST {
+                return Ok(mcp::other(&self.mcp, &head, request.method()));
+            }
+            let body = self.body(request.into_body(), MAX_CALL_BYTES).await?;
+            return Ok(mcp::post(&self.mcp, head, &body).await);
+        }
         match (request.method(), path.as_str()) {
             (&Method::GET, "/v1/health") => self.health().await,
             _ => Err(no_route(&request)),
         }
+    }
+
+    /// Takes in a body, when there is room for it.
+    async fn body(&self, body: Incoming, limit: usize) -> Result<Bytes, Error> {
+        let too_large = || Error::new(ErrorCode::TooLarge, format!("the body may have {limit} bytes"));
+        let announced = body.size_hint().upper().unwrap_or(limit as u64);
+        let announced = u32::try_from(announced).ok().filter(|bytes| *bytes as usize <= limit);
+        let _room = self.bodies.acquire_many(announced.ok_or_else(too_large)?).await;
+        let collected = timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+        let collected =
+            collected.map_err(|_| bad(format!("the body did not come within {BODY_TIMEOUT:?}")))?;
+        let body = collected.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => too_large(),
+            None => bad(format!("the body broke off: {error}")),
+        })?;
+        Ok(body.to_bytes())
     }
 
     fn check_token(&self, request: &Request<Incoming>) -> Result<(), Error> {
@@ -107,19 +134,7 @@ impl Service {
 
     /// Takes in a call and the length of its body, when there is room for it.
     async fn receive(&self, body: Incoming) -> Result<(CallRequest, usize), Error> {
-        let too_large =
-            || Error::new(ErrorCode::TooLarge, format!("a call's body may have {MAX_CALL_BYTES} bytes"));
-        let announced = body.size_hint().upper().unwrap_or(MAX_CALL_BYTES as u64);
-        let announced = u32::try_from(announced).ok().filter(|bytes| *bytes as usize <= MAX_CALL_BYTES);
-        let _room = self.bodies.acquire_many(announced.ok_or_else(too_large)?).await;
-        let collected = timeout(BODY_TIMEOUT, Limited::new(body, MAX_CALL_BYTES).collect()).await;
-        let collected =
-            collected.map_err(|_| bad(format!("the body did not come within {BODY_TIMEOUT:?}")))?;
-        let body = collected.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => too_large(),
-            None => bad(format!("the body broke off: {error}")),
-        })?;
-        let body = body.to_bytes();
+        let body = self.body(body, MAX_CALL_BYTES).await?;
         let request = serde_json::from_slice(&body);
         let request = request
             .map_err(|error| bad(format!("the body must be {{\"tool\": …, \"input\": …}} in JSON: {error}")));
@@ -188,7 +203,7 @@ fn bad(message: String) -> Error {
     Error::new(ErrorCode::BadRequest, message)
 }
 
-fn empty() -> Body {
+pub(super) fn empty() -> Body {
     full(Bytes::new())
 }
 
@@ -196,7 +211,7 @@ fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response<Body> {
     // None of our answers can fail to be written: texts, numbers, and JSON that was written before.
     let mut response = Response::new(full(serde_json::to_vec(body).unwrap_or_default().into()));
     *response.status_mut() = status;

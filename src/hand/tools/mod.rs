@@ -5,18 +5,18 @@
 //!
 #![doc = include_str!("differences.md")]
 
-mod arguments;
+pub(crate) mod arguments;
 pub(crate) mod bash;
 pub(crate) mod custom;
 mod edit;
-mod failure;
+pub(crate) mod failure;
 mod glob;
 mod grep;
 pub(crate) mod limits;
 pub(crate) mod program;
 mod read;
 mod toolset;
-mod walk;
+pub(crate) mod walk;
 mod write;
 
 pub(crate) use failure::reason;
