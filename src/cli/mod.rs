@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::report::{Exit, Failure};
 
+mod bridge;
 mod config;
 mod demo;
 mod emulator;
@@ -15,6 +16,7 @@ mod interactive;
 mod logging;
 mod policy;
 mod run;
+mod sandboxes;
 mod stage;
 mod table;
 mod transcript;
@@ -33,6 +35,8 @@ enum Command {
     Run(Box<run::RunArguments>),
     /// Show what remuda does, on a control plane of its own: no account, no root, nothing to set up.
     Demo(demo::DemoArguments),
+    /// List this host's sandboxes, or use one as an MCP server.
+    Sandboxes(sandboxes::SandboxesCommand),
     /// Run a control plane to develop and test against.
     Emulator(emulator::EmulatorCommand),
 }
@@ -57,6 +61,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let done = match arguments.command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Sandboxes(arguments) => sandboxes::sandboxes(&arguments),
         Command::Emulator(arguments) => emulator::emulator(arguments),
     };
     done.unwrap_or_else(|failure| failure.report())

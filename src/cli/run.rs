@@ -300,7 +300,7 @@ fn configuration(error: impl Into<anyhow::Error>) -> Failure {
     Failure::new(Exit::Configuration, error)
 }
 
-fn default_state_dir() -> Result<PathBuf, Failure> {
+pub(super) fn default_state_dir() -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/remuda"));
     }

@@ -18,7 +18,7 @@ mod confine;
 mod content;
 mod custom;
 pub mod environment;
-mod journal;
+pub(crate) mod journal;
 mod lane;
 mod mcp;
 mod port;

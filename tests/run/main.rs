@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod ending;
 mod refusals;
+mod sandboxes;
 mod secrets;
 mod serving;
 mod survival;

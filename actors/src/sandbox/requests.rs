@@ -187,6 +187,10 @@ pub(super) async fn delete(about: &About) -> Event {
 /// What the jobs in the sandbox do, as far as it matters for standby.
 pub(super) async fn inspect(about: &About, hand_of: Arc<dyn Hand>, policy: &Policy) -> Jobs {
     let Ok(health) = hand(about.within(), hand_of.health()).await else { return Jobs::Unknown };
+    // No call of the session's runs, so these are somebody else's, such as a client of its MCP endpoint.
+    if !health.running.is_empty() {
+        return Jobs::Some { permille: 1000 };
+    }
     if health.background == 0 {
         return Jobs::None;
     }
