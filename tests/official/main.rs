@@ -8,6 +8,7 @@
 mod clients;
 mod install;
 mod item;
+mod mcp;
 mod resources;
 mod scenarios;
 mod trouble;
