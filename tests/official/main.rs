@@ -9,6 +9,7 @@ mod clients;
 mod install;
 mod item;
 mod mcp;
+mod mcp_servers;
 mod resources;
 mod scenarios;
 mod trouble;
