@@ -125,8 +125,7 @@ pub(crate) fn bounded(mut result: ToolResult) -> ToolResult {
     for block in &mut result.content {
         match block {
             Block::Text { text } => {
-                if text.len() > texts {
-                    text.truncate(text.floor_char_boundary(texts));
+                if cut(text, texts) {
                     text.push_str(TRUNCATED);
                 }
                 texts = texts.saturating_sub(text.len());
@@ -142,6 +141,16 @@ pub(crate) fn bounded(mut result: ToolResult) -> ToolResult {
         }
     }
     result
+}
+
+/// Leaves `most` bytes of a text, without a part of a character at the end. Whether there was more.
+pub(crate) fn cut(text: &mut String, most: usize) -> bool {
+    let is_longer = text.len() > most;
+    if is_longer {
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+    }
+    is_longer
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ async fn a_cancellation_asks_first_and_then_kills_with_all_it_started() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         // It is a call like others, and keeps its sandbox from being frozen.
-        assert_eq!(hand.client.health().await.unwrap().running, [id.clone()]);
+        assert_eq!(hand.client.health().await.unwrap().running, std::slice::from_ref(&id));
         let ended = hand.client.cancel(&id, "enough").await.unwrap();
         let CallStatus::Finished { result, .. } = ended else { panic!("{ended:?}") };
         assert!(result.text().ends_with("program: it was ended (enough)"), "{result:?}");

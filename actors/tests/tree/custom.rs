@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use crate::stage::{ENVIRONMENT, World, call_started, ended, next, settle};
 
 fn custom(id: &str, name: &str, input: &str) -> Call {
-    let input = Input::Json(RawValue::from_string(input.to_owned()).unwrap().into());
+    let input = Input::Json(RawValue::from_string(input.to_owned()).expect("it is JSON").into());
     Call { kind: CallKind::Custom, name: name.into(), input, ..call(id, "") }
 }
 

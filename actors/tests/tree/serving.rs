@@ -236,10 +236,12 @@ async fn a_sandbox_in_which_somebody_elses_call_runs_does_not_stand_by() {
     let timeout = Duration::from_secs(60);
     let request = CallRequest { call: id, tool: name, input, thread: None, again: false, timeout };
     let hand = world.provider.hand(&"sesn_1.1".into());
-    let foreign = tokio::spawn(async move { hand.call(&request).await });
-    tokio::time::sleep(Duration::from_secs(29)).await;
-    assert!(!world.provider.is_frozen("sesn_1.1"));
-    foreign.await.unwrap().unwrap();
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert!(!world.provider.is_frozen("sesn_1.1"));
+    };
+    let (answered, ()) = tokio::join!(hand.call(&request), meanwhile);
+    assert!(answered.is_ok());
     next(&mut notices, |notice| matches!(notice, Notice::Sandbox { to: "standby", .. }).then_some(())).await;
     assert!(world.provider.is_frozen("sesn_1.1"));
 }

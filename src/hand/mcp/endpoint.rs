@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::content::to_mcp;
 use super::processes::Processes;
 use super::tools::{self, Own};
+use crate::custom::answer::cut;
 use crate::custom::mcp::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, PROTOCOL_VERSIONS};
 use crate::hand::calls::Calls;
 use crate::hand::wire::{CallRequest, MAX_REASON_BYTES};
@@ -219,7 +220,7 @@ impl Endpoint {
     }
 
     fn cancel(&self, call: CallId, mut reason: String) {
-        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        cut(&mut reason, MAX_REASON_BYTES);
         reason.retain(|c| !c.is_control());
         let calls = self.calls.clone();
         tokio::spawn(async move { drop(calls.cancel(&call, Some(reason)).await) });

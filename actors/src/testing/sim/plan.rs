@@ -56,7 +56,7 @@ pub struct Setup {
     pub lease: Duration,
     /// Items of every hundred that nobody can serve. Default 0.
     pub poison: u32,
-    /// Calls of every thousand that are of [a tool outside](OUTSIDE) all sandboxes. Default 0.
+    /// Calls of every thousand that are of a tool outside all sandboxes. Default 0.
     pub outside: u32,
     /// Sandboxes of strangers at each provider, which lists them as well. Default 0.
     pub strangers: usize,
