@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod cma;
+mod custom;
 pub mod emulator;
 pub mod hand;
 mod inherited;

@@ -8,7 +8,8 @@
 //!
 //! What a file says takes the place of a flag's default, so that it is read by the flag's own rules, and the
 //! environment and the command line come before it. Every flag can also be set by a variable, `REMUDA_` and its name.
-//! Beside them it may have rules that serve single sessions otherwise ([`routing`]), which no flag can say.
+//! Beside them it may have rules that serve single sessions otherwise ([`routing`]), and tools of the operator's own
+//! ([`custom`]), which no flag can say.
 //!
 //! All mistakes of a file are told at once, each with its line. No secret has a place in it: keys are named by file.
 
@@ -20,6 +21,7 @@ use clap::{Arg, ArgAction, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::custom::{self, Tools};
 use crate::report::{Exit, Failure};
 use crate::routing::{self, Rule};
 
@@ -99,6 +101,19 @@ fn unusable(path: &Path, mistakes: &[(usize, String)]) -> Failure {
     )
 }
 
+/// The tools that a file declares, which has been found free of mistakes.
+///
+/// # Errors
+///
+/// If the file cannot be read, or a token that it names.
+pub(super) fn tools(path: &Path) -> Result<Tools, Failure> {
+    let declared = custom::read(&read_bounded(path, MAX_FILE)?).unwrap_or_default();
+    Tools::new(declared).map_err(|what| {
+        Failure::say(Exit::Configuration, what)
+            .hint("`token-file` names a file with nothing but the token in it")
+    })
+}
+
 /// The text of a file that may not be larger than `most` bytes.
 pub(super) fn read_bounded(path: &Path, most: u64) -> Result<String, Failure> {
     let refused = |error: std::io::Error| {
@@ -129,7 +144,12 @@ impl Settings {
             let at = error.span().map_or(0, |span| span.start);
             settings.mistakes.push((line_of(text, at), error.message().to_owned()));
         }
+        let declared = custom::read(text).err().unwrap_or_default().into_iter();
+        settings.mistakes.extend(declared.map(|mistake| (line_of(text, mistake.at), mistake.what)));
         for (name, value) in table.into_inner() {
+            if custom::TABLES.contains(&&**name.get_ref()) {
+                continue;
+            }
             let line = line_of(text, name.span().start);
             if name.get_ref() == routing::TABLE {
                 let mut mistakes = Vec::new();

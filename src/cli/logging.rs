@@ -14,8 +14,8 @@ pub(super) enum LogFormat {
 }
 
 /// What is logged unless `RUST_LOG` says otherwise. ractor's own spans live as long as its actors, and say
-/// nothing that ours do not.
-const DEFAULT: &str = "info,ractor=warn";
+/// nothing that ours do not; nor does rmcp.
+const DEFAULT: &str = "info,ractor=warn,rmcp=warn";
 
 /// Writes log lines to standard error from now on.
 pub(super) fn start(format: LogFormat, default: Option<&str>) {

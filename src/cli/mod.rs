@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::report::{Exit, Failure};
 
+mod bridge;
 mod config;
 mod demo;
 mod emulator;
@@ -17,6 +18,7 @@ mod logging;
 mod outfit;
 mod policy;
 mod run;
+mod sandboxes;
 mod stage;
 mod table;
 mod transcript;
@@ -40,6 +42,8 @@ enum Command {
     Worker(worker::WorkerArguments),
     /// Say how a session would be served, and why.
     Explain(explain::ExplainArguments),
+    /// List this host's sandboxes, or use one as an MCP server.
+    Sandboxes(sandboxes::SandboxesCommand),
     /// Run a control plane to develop and test against.
     Emulator(emulator::EmulatorCommand),
 }
@@ -66,6 +70,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Worker(arguments) => worker::worker(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Sandboxes(arguments) => sandboxes::sandboxes(&arguments),
         Command::Emulator(arguments) => emulator::emulator(arguments),
     };
     done.unwrap_or_else(|failure| failure.report())

@@ -21,6 +21,7 @@ use super::logging::{self, LogFormat};
 use super::outfit::OutfitArguments;
 use super::policy::{HerdArguments, SessionArguments};
 use crate::cma;
+use crate::custom::Tools;
 use crate::launch::{Isolation, Limits, Network};
 use crate::pressure::{self, HostMemory};
 use crate::providers::local::{self, LocalProvider};
@@ -171,7 +172,8 @@ pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
         provider,
         journal: Arc::new(Store::open(state_dir.path()).map_err(configuration)?),
     };
-    let mut settings = settings(&arguments, &state_dir, environments);
+    let tools = arguments.config.as_deref().map(config::tools).transpose()?.unwrap_or_default();
+    let mut settings = settings(&arguments, &state_dir, environments, tools);
     settings.outfitter = Some(Arc::new(furnisher));
     settings.deadlines.care.farewell += arguments.outfit.time_for_outputs();
     settings.router = router;
@@ -261,8 +263,14 @@ async fn watch(mut notices: Receiver<Notice>, queues: usize, start_timeout: Dura
     }
 }
 
-fn settings(arguments: &RunArguments, state_dir: &StateDir, environments: Vec<Environment>) -> Settings {
+fn settings(
+    arguments: &RunArguments,
+    state_dir: &StateDir,
+    environments: Vec<Environment>,
+    tools: Tools,
+) -> Settings {
     let mut settings = Settings::new(state_dir.owner().clone(), []);
+    tools.declare(&mut settings.session);
     settings.environments = environments;
     settings.max_sessions = arguments.max_sessions as usize;
     settings.admission.max_starts = arguments.max_starts;
@@ -343,7 +351,7 @@ fn configuration(error: impl Into<anyhow::Error>) -> Failure {
     Failure::new(Exit::Configuration, error)
 }
 
-fn default_state_dir() -> Result<PathBuf, Failure> {
+pub(super) fn default_state_dir() -> Result<PathBuf, Failure> {
     if rustix::process::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/remuda"));
     }

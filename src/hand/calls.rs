@@ -30,6 +30,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::fingerprint::digest;
 pub(crate) use self::ticket::{Ticket, run_blocking};
+use super::custom;
 use super::journal::{Journal, Known, Stored};
 use super::lane::{Lanes, Sandbox};
 use super::program;
@@ -292,6 +293,14 @@ impl Calls {
                 tokio::spawn(async move {
                     if let Some(running) = ticket.begin() {
                         running.finish(program::run(program, &sandbox, running.limits()).await);
+                    }
+                });
+            }
+            Ok(Tool::Custom(custom)) => {
+                let sandbox = Arc::clone(&self.0.sandbox);
+                tokio::spawn(async move {
+                    if let Some(running) = ticket.begin() {
+                        running.finish(custom::run(&custom, &sandbox, running.limits()).await);
                     }
                 });
             }

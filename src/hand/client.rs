@@ -5,6 +5,7 @@
 //! repeated safely, for a call never runs twice; a request that meets a connection which died while it was
 //! idle is therefore repeated on a new one without the caller noticing.
 
+mod mcp;
 mod pool;
 mod trees;
 
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 
 pub use self::trees::TreeFile;
 
+use self::mcp::MCP_SESSION;
 use self::pool::{Address, Pool, Sender};
 use super::wire::{self, CallReply, CallRequest, CallStatus, Health, PROTOCOL};
 
@@ -91,6 +93,8 @@ pub struct HandClient(Arc<Shared>);
 struct Shared {
     connections: Arc<Pool>,
     authorization: Option<HeaderValue>,
+    /// Sent with every request by a client of the hand's MCP endpoint.
+    mcp_session: Option<HeaderValue>,
     deadline: Duration,
 }
 
@@ -115,6 +119,7 @@ impl HandClient {
         Self(Arc::new(Shared {
             connections: Arc::new(Pool::new(address, deadline)),
             authorization,
+            mcp_session: None,
             deadline,
         }))
     }
@@ -300,6 +305,9 @@ impl Shared {
         request = request.header(HOST, "hand");
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
+        }
+        if let Some(session) = &self.mcp_session {
+            request = request.header(MCP_SESSION, session);
         }
         request.body(Full::new(message.body.clone()))
     }

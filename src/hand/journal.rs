@@ -76,6 +76,11 @@ pub enum JournalError {
     },
 }
 
+/// Whether the journal in a directory tells of any call, as far as can be seen from outside.
+pub(crate) fn tells_of_calls(directory: &Path) -> bool {
+    std::fs::metadata(directory.join("journal")).is_ok_and(|file| file.len() > index::MAGIC.len() as u64)
+}
+
 /// What the journal knows of a call, without its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {

@@ -143,6 +143,11 @@ impl Lanes {
         (state.shells.values().map(|seat| seat.pid).collect(), busy.map(|seat| seat.pid).collect())
     }
 
+    /// Ends a thread's lane, and its shell with it, once it has done what is queued.
+    pub(crate) fn end(&self, thread: &ThreadId) {
+        self.0.state.lock().inboxes.remove(&Some(thread.clone()));
+    }
+
     /// Ends all lanes once they have done what is queued.
     pub(crate) fn close(&self) {
         self.0.state.lock().inboxes.clear();
@@ -264,7 +269,9 @@ impl Lane {
                 running.finish(result);
             }
             // It has no thread, and never comes here.
-            Tool::Program(_) => running.finish(ToolResult::error("program: it belongs to no thread")),
+            Tool::Program(_) | Tool::Custom(_) => {
+                running.finish(ToolResult::error("program: it belongs to no thread"))
+            }
         }
     }
 

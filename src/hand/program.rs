@@ -10,6 +10,7 @@
 //! ```
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -41,40 +42,14 @@ pub(crate) async fn run(program: Program, sandbox: &Sandbox, limits: &Limits) ->
 
 async fn begin(program: Program, sandbox: &Sandbox, limits: &Limits) -> io::Result<ToolResult> {
     let mut output = Output::new()?;
-    let Some((name, arguments)) = program.argv.split_first() else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let mut command = Command::new(name);
-    sandbox.environment.apply(&mut command);
-    command
-        .args(arguments)
-        .envs(&program.env)
-        .current_dir(sandbox.confinement.workdir())
-        .stdin(Stdio::null())
-        .stdout(Stdio::from(output.sender()?))
-        .stderr(Stdio::from(output.sender()?));
-    let mut child = sandbox.children.spawn(command)?;
-    if let Some(max) = sandbox.max_processes {
-        // As for the shells: the hand must be able to start a thread when a program has taken all there is.
-        let limit = Rlimit { current: Some(max), maximum: Some(max) };
-        prlimit(Some(child.pid), Resource::Nproc, limit)?;
-    }
+    let (stdout, stderr) = (output.sender()?, output.sender()?);
+    let mut child = spawn(&program, sandbox, Stdio::null(), stdout, stderr)?;
     let ended = tokio::select! {
         biased;
         exit = ended(&mut child, &mut output) => exit,
         () = limits.over() => None,
     };
-    if ended.is_none() {
-        sandbox.children.end_group(child.pid);
-        if timeout(GRACE, self::ended(&mut child, &mut output)).await.is_err() {
-            sandbox.children.kill_group(child.pid);
-        }
-    }
-    // What it started and left behind in its session has no purpose without it.
-    let pid = child.pid;
-    drop(tokio::task::spawn_blocking(move || procfs::kill_session(pid)).await);
-    drop(timeout(KILL_GRACE, self::ended(&mut child, &mut output)).await);
-    output.settle();
+    stop(&mut child, &mut output, sandbox).await;
     let mut text = output.take();
     let last_line = match ended {
         Some(Exit::Code(0)) => return Ok(ToolResult::ok(text)),
@@ -89,8 +64,52 @@ async fn begin(program: Program, sandbox: &Sandbox, limits: &Limits) -> io::Resu
     Ok(ToolResult::error(text))
 }
 
+/// Starts the program in the working directory, as the leader of a session of its own.
+pub(super) fn spawn(
+    program: &Program,
+    sandbox: &Sandbox,
+    stdin: Stdio,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+) -> io::Result<Child> {
+    let Some((name, arguments)) = program.argv.split_first() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let mut command = Command::new(name);
+    sandbox.environment.apply(&mut command);
+    command
+        .args(arguments)
+        .envs(&program.env)
+        .current_dir(sandbox.confinement.workdir())
+        .stdin(stdin)
+        .stdout(Stdio::from(stdout))
+        .stderr(Stdio::from(stderr));
+    let child = sandbox.children.spawn(command)?;
+    if let Some(max) = sandbox.max_processes {
+        // As for the shells: the hand must be able to start a thread when a program has taken all there is.
+        let limit = Rlimit { current: Some(max), maximum: Some(max) };
+        prlimit(Some(child.pid), Resource::Nproc, limit)?;
+    }
+    Ok(child)
+}
+
+/// Sees to it that nothing is left of a program, and takes in its last words. One that runs is asked to end first.
+pub(super) async fn stop(child: &mut Child, output: &mut Output, sandbox: &Sandbox) {
+    if child.exit.borrow().is_none() {
+        sandbox.children.end_group(child.pid);
+        if timeout(GRACE, ended(child, output)).await.is_err() {
+            sandbox.children.kill_group(child.pid);
+        }
+    }
+    // What it started and left behind in its session has no purpose without it.
+    let pid = child.pid;
+    drop(tokio::task::spawn_blocking(move || procfs::kill_session(pid)).await);
+    drop(timeout(KILL_GRACE, ended(child, output)).await);
+    output.settle();
+}
+
 /// Takes in what the program prints until it has ended.
-async fn ended(child: &mut Child, output: &mut Output) -> Option<Exit> {
+pub(super) async fn ended(child: &mut Child, output: &mut Output) -> Option<Exit> {
     loop {
         tokio::select! {
             biased;

@@ -11,6 +11,7 @@
 //! | `DELETE /v1/trees/{path}`, `POST /v1/trees/{path}?from=PATH` | 204; the folder goes, or another takes its place |
 //! | `PUT /v1/read-only` with a list of paths | 204; from then on file tools write nothing there |
 //! | `GET /v1/health` | 200 [`Health`] |
+//! | `POST /mcp`, `DELETE /mcp` | the sandbox as an MCP server, as its streamable HTTP has it |
 //!
 //! A call is named by the control plane's id for it. Posting the same id again never runs it a second time:
 //! it attaches to the running call or returns the journaled answer. The reply of `POST` is held open until

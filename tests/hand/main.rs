@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected has failed")]
 
 mod confinement;
+mod custom;
 mod fixture;
 mod imposter;
 mod journal;
+mod mcp;
 mod processes;
 mod program;
 mod search;

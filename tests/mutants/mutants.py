@@ -309,4 +309,29 @@ MUTANTS = [
             )
         ],
     ),
+    Mutant(
+        "ask-outside-again",
+        "after a restart a tool outside is asked again for what it was asked for before",
+        ["tools-reboots"],
+        [
+            (
+                "session/outside.rs",
+                "    if entry.is_call_written(call) {",
+                '    if entry.is_call_written(call) && !crate::mutant("ask-outside-again") {',
+            )
+        ],
+    ),
+    Mutant(
+        "ask-outside-unwritten",
+        "a tool outside is asked before that is written down",
+        ["tools-reboots"],
+        [
+            (
+                "session/outside.rs",
+                "    let written = context.record(&entry.item.id, Record::CallStarted",
+                '    if crate::mutant("ask-outside-unwritten") { entry.write_call(call); return Ok(()); }\n'
+                "    let written = context.record(&entry.item.id, Record::CallStarted",
+            )
+        ],
+    ),
 ]

@@ -9,6 +9,8 @@ mod clients;
 mod execution;
 mod install;
 mod item;
+mod mcp;
+mod mcp_servers;
 mod resources;
 mod scenarios;
 mod trouble;

@@ -36,6 +36,9 @@ impl Worker {
     /// Every worker that must behave alike.
     pub(crate) const ALL: [Self; 3] = [Self::Python, Self::TypeScript, Self::Remuda];
 
+    /// Those of others.
+    pub(crate) const OFFICIAL: [Self; 2] = [Self::Python, Self::TypeScript];
+
     /// Its name, also that of the folder its transcripts are kept in.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -8,7 +8,8 @@
 //! | [`Journal`] | remembers, beyond the life of this process, what was claimed and what was run |
 //!
 //! Three more are optional: [`HostPressure`] tells whether the host can carry more, an [`Outfitter`] furnishes sandboxes
-//! with what their sessions need beside the tools, and a [`Router`] says how each session is served.
+//! with what their sessions need beside the tools, and a [`Router`] says how each session is served. And an operator may
+//! have tools of his own: [`CustomTool`].
 //!
 //! Every method is called from a task that may be dropped at any await: each trait says what that leaves
 //! behind and how it is found again. None of them retries by itself; the machines do.
@@ -16,6 +17,7 @@
 //! With feature `test-util`, the module `testing` holds an in-memory fake of each.
 
 mod control_plane;
+mod custom;
 mod hand;
 mod journal;
 mod outfitter;
@@ -27,6 +29,7 @@ pub use control_plane::{
     Answer, ControlError, ControlPlane, EventStream, Heartbeat, HeartbeatToken, ItemState, LeaseState,
     Session, SessionFacts, SessionStatus, Standing, StopMode, Target, WorkItem,
 };
+pub use custom::{CustomPlace, CustomTool, InsideTool, OutsideTool};
 pub use hand::{CallReply, CallRequest, Hand, HandError, HandHealth, Origin};
 pub use journal::{Journal, JournalError, Parked, Record, Replay, Replayed, Shelved, Volatile};
 pub use outfitter::{Care, CareLimits, Fitted, Outfit, OutfitError, Outfitter};

@@ -12,13 +12,14 @@ use super::idle::Jobs;
 use super::policy::{Background, Policy};
 use super::signals::{Event, Unfit};
 use crate::context::{Context, hand, provider};
+use crate::event::Input;
 use crate::fault::{Fault, FaultClass};
 use crate::governor::Turns;
 use crate::ids::{SandboxId, SessionId};
 use crate::ledger::Entry;
 use crate::ports::{
-    CallReply, CallRequest, Care, Fitted, Hand, Limits, Outfit, OutfitError, Parked, Record, Sandbox,
-    SandboxSpec, Shelved,
+    CallReply, CallRequest, Care, CustomPlace, Fitted, Hand, Limits, Outfit, OutfitError, Parked, Record,
+    Sandbox, SandboxSpec, Shelved,
 };
 
 /// Whose sandbox it is about.
@@ -237,6 +238,10 @@ pub(super) async fn tend(about: &About, care: Care) {
 /// What the jobs in the sandbox do, as far as it matters for standby.
 pub(super) async fn inspect(about: &About, hand_of: Arc<dyn Hand>, policy: &Policy) -> Jobs {
     let Ok(health) = hand(about.within(), hand_of.health()).await else { return Jobs::Unknown };
+    // No call of the session's runs, so these are somebody else's, such as a client of its MCP endpoint.
+    if !health.running.is_empty() {
+        return Jobs::Some { permille: 1000 };
+    }
     if health.background == 0 {
         return Jobs::None;
     }
@@ -277,5 +282,13 @@ pub(super) async fn call(
         about.entry.write_call(call);
     }
     let within = request.timeout + about.context.settings.deadlines.hand;
+    let custom = about.context.settings.session.custom.get(&request.tool);
+    let request = match (custom.map(|tool| &tool.place), &request.input) {
+        (Some(CustomPlace::Inside(custom)), Input::Json(input)) => {
+            let (tool, input) = custom.request(input);
+            &CallRequest { tool, input, ..request.clone() }
+        }
+        _ => request,
+    };
     hand(within, hand_of.call(request)).await.map_err(|error| error.fault())
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use rand::rngs::SmallRng;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use tracing::Span;
 
 use super::end::End;
 use super::lease;
 use super::machine::{self, Machine};
+use super::outside;
 use super::policy::Policy;
 use super::requests;
 use super::run::Cancellation;
@@ -26,7 +27,7 @@ use crate::event::Call;
 use crate::ids::{CallId, SessionId};
 use crate::ledger::Entry;
 use crate::notice::Notice;
-use crate::ports::{CallRequest, ControlError, Standby, StopMode};
+use crate::ports::{CallRequest, ControlError, CustomPlace, OutsideTool, Standby, StopMode};
 use crate::sandbox::actor::{Owner, SandboxActor, SandboxMsg};
 use crate::sandbox::signals::Release;
 use crate::supervision::{ActorKind, Budget, Verdict};
@@ -68,6 +69,8 @@ pub(crate) struct State {
     span: Span,
     /// Calls that the sandbox has not answered, so that a new sandbox actor can be given them again.
     given: BTreeMap<CallId, (Call, Option<Cancellation>)>,
+    /// Calls that run outside, with the way to cut them short.
+    outside: BTreeMap<CallId, oneshot::Sender<Cancellation>>,
     sandbox: Link,
     budget: Budget,
 }
@@ -101,6 +104,8 @@ enum Slot {
     RestartSandbox,
     Close,
     Post(CallId),
+    /// A call that runs outside.
+    Outside(CallId),
 }
 
 impl Actor for SessionActor {
@@ -123,6 +128,7 @@ impl Actor for SessionActor {
             rng: self.context.rng((&item.id, self.entry.view().restarts)),
             span,
             given: BTreeMap::new(),
+            outside: BTreeMap::new(),
             sandbox: Link::Absent,
             budget: Budget::new(self.context.settings.supervision.sandbox),
         })
@@ -212,6 +218,7 @@ impl SessionActor {
     fn take(&self, me: &ActorRef<SessionMsg>, event: Event, state: &mut State) {
         if let Event::Finished { call, result } = &event {
             state.given.remove(call);
+            state.outside.remove(call);
             self.entry.finish_call(call, Arc::clone(result));
         }
         if matches!(event, Event::Retrieved(_))
@@ -277,6 +284,13 @@ impl SessionActor {
             }
             Effect::Detach => state.tasks.clear(&Slot::Stream),
             Effect::Provision => state.sandbox = Link::Due,
+            Effect::Dispatch(call) if let Some(tool) = self.outside(&call) => {
+                let (cut, is_cut) = oneshot::channel();
+                state.outside.insert(call.id.clone(), cut);
+                let (context, entry, to) = self.parts(me);
+                let (slot, request) = (Slot::Outside(call.id.clone()), self.request(call));
+                state.tasks.start(slot, me, outside::call(context, entry, to, tool, request, is_cut));
+            }
             Effect::Dispatch(call) => {
                 state.given.insert(call.id.clone(), (call.clone(), None));
                 if let Link::Up(sandbox) = &state.sandbox {
@@ -289,6 +303,10 @@ impl SessionActor {
                 }
             }
             Effect::Cancel { call, why } => {
+                if let Some(cut) = state.outside.remove(&call) {
+                    // It may have ended just now.
+                    let _ = cut.send(why);
+                }
                 if let Some((_, cut)) = state.given.get_mut(&call) {
                     *cut = Some(why);
                 }
@@ -323,19 +341,27 @@ impl SessionActor {
             Effect::ArmSilence { signs, after } => {
                 arm(me, state, Slot::Silence, after, Event::SilenceDue { signs });
             }
-            Effect::ReleaseSandbox(how) => match &state.sandbox {
-                Link::Up(sandbox) => drop(sandbox.cast(SandboxMsg::release(self.able(how)))),
-                // One that is left is left as it is.
-                Link::Absent | Link::Due | Link::BackingOff if how == Release::Leave => {
-                    state.sandbox = Link::Absent;
-                    let _ = me.cast(SessionMsg::Event(Event::SandboxGone));
-                }
-                // One that an earlier incarnation made is adopted in order to be let go of.
-                Link::Absent if self.entry.sandbox().is_some() => state.sandbox = Link::Due,
-                Link::Absent => drop(me.cast(SessionMsg::Event(Event::SandboxGone))),
-                Link::Due | Link::BackingOff => {}
-            },
+            Effect::ReleaseSandbox(how) => {
+                // Whatever still runs outside has nobody to answer to.
+                state.tasks.clear_all(|slot| matches!(slot, Slot::Outside(_)));
+                self.release_sandbox(me, how, state);
+            }
             Effect::Done(end) => self.finish(me, end, state),
+        }
+    }
+
+    fn release_sandbox(&self, me: &ActorRef<SessionMsg>, how: Release, state: &mut State) {
+        match &state.sandbox {
+            Link::Up(sandbox) => drop(sandbox.cast(SandboxMsg::release(self.able(how)))),
+            // One that is left is left as it is.
+            Link::Absent | Link::Due | Link::BackingOff if how == Release::Leave => {
+                state.sandbox = Link::Absent;
+                let _ = me.cast(SessionMsg::Event(Event::SandboxGone));
+            }
+            // One that an earlier incarnation made is adopted in order to be let go of.
+            Link::Absent if self.entry.sandbox().is_some() => state.sandbox = Link::Due,
+            Link::Absent => drop(me.cast(SessionMsg::Event(Event::SandboxGone))),
+            Link::Due | Link::BackingOff => {}
         }
     }
 
@@ -397,11 +423,24 @@ impl SessionActor {
 
     /// Gives a call to the sandbox actor.
     fn give(&self, sandbox: &ActorRef<SandboxMsg>, call: Call) {
+        let _ = sandbox.cast(SandboxMsg::Call(self.request(call)));
+    }
+
+    fn request(&self, call: Call) -> CallRequest {
         let settings = &self.context.settings;
-        let (timeout, again) = (settings.deadlines.call, settings.session.rerun.contains(&call.name));
+        let custom = settings.session.custom.get(&call.name);
+        let timeout = custom.and_then(|tool| tool.timeout).unwrap_or(settings.deadlines.call);
+        let again = settings.session.rerun.contains(&call.name);
         let Call { id, name, input, thread, .. } = call;
-        let request = CallRequest { call: id, tool: name, input, thread, again, timeout };
-        let _ = sandbox.cast(SandboxMsg::Call(request));
+        CallRequest { call: id, tool: name, input, thread, again, timeout }
+    }
+
+    /// The tool of the operator's that runs a call, if that is done outside.
+    fn outside(&self, call: &Call) -> Option<Arc<dyn OutsideTool>> {
+        match &self.context.settings.session.custom.get(&call.name)?.place {
+            CustomPlace::Outside(tool) => Some(Arc::clone(tool)),
+            CustomPlace::Inside(_) => None,
+        }
     }
 
     /// What can be done instead of what is wished: only what can stand by can be parked.

@@ -5,6 +5,7 @@ mod call;
 pub mod end;
 pub mod lease;
 pub mod machine;
+mod outside;
 pub mod policy;
 pub(crate) mod requests;
 pub mod run;
@@ -12,4 +13,4 @@ pub mod schedule;
 pub mod signals;
 mod state;
 
-pub use policy::Policy;
+pub use policy::{Effects, Policy};

@@ -1,10 +1,11 @@
 //! The numbers a session is served by.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::lease;
+use crate::ports::CustomTool;
 
 /// How a session is served.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Policy {
     pub lease: lease::Policy,
     /// The tools we run. Calls of others stay pending for whoever owns those.
     pub tools: BTreeSet<Arc<str>>,
+    /// Of these, the ones that the operator has [declared](Self::declare), and where they run. Default none.
+    pub custom: BTreeMap<Arc<str>, CustomTool>,
     /// Of these, the ones that only look: they run side by side. Default read, glob and grep.
     pub readers: BTreeSet<Arc<str>>,
     /// Of these, the ones that are run again if their sandbox is lost before they answer; the agent is told
@@ -39,6 +42,7 @@ impl Default for Policy {
         Self {
             lease: lease::Policy::default(),
             tools: of(&["bash", "read", "write", "edit", "glob", "grep"]),
+            custom: BTreeMap::new(),
             readers: of(&readers),
             rerun: of(&readers),
             parallel_calls: 8,
@@ -47,5 +51,27 @@ impl Default for Policy {
             retrieve_attempts: 5,
             settle: Duration::from_secs(10),
         }
+    }
+}
+
+/// Whether a custom tool changes anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effects {
+    /// It may: its calls run one after another, and none is run again when nobody knows how far it came.
+    #[default]
+    Unknown,
+    /// It only looks: its calls run side by side, and again if need be.
+    None,
+}
+
+impl Policy {
+    /// Takes up a tool of the operator's under the name that agents call it by.
+    pub fn declare(&mut self, name: Arc<str>, tool: CustomTool, effects: Effects) {
+        self.tools.insert(Arc::clone(&name));
+        if effects == Effects::None {
+            self.readers.insert(Arc::clone(&name));
+            self.rerun.insert(Arc::clone(&name));
+        }
+        self.custom.insert(name, tool);
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod contract;
 mod control;
+mod custom;
 mod faults;
 mod journal;
 mod outfitter;
@@ -15,6 +16,7 @@ mod sabotage;
 pub mod sim;
 
 pub use control::{Brain, FakeControl, Request, Stage, call};
+pub use custom::{FakeInsideTool, FakeTool, Fate};
 pub use faults::{Faults, Strike};
 pub use journal::FakeJournal;
 pub use outfitter::FakeOutfitter;

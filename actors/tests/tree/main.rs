@@ -4,6 +4,7 @@
 
 mod admission;
 mod breaker;
+mod custom;
 mod drain;
 mod faults;
 mod governor;

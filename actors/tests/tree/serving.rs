@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use remuda_actors::event::{CallKind, Event, IdleReason, Permission, Verdict};
+use remuda_actors::event::{Call, CallKind, Event, IdleReason, Permission, Verdict};
 use remuda_actors::notice::Notice;
-use remuda_actors::ports::{SessionStatus, Target};
+use remuda_actors::ports::{CallRequest, SandboxProvider as _, SessionStatus, Target};
 use remuda_actors::session::end::Outcome;
 use remuda_actors::testing::{Brain, Stage, call};
 
@@ -222,4 +222,26 @@ async fn an_idle_sandbox_stands_by_and_is_woken_for_the_next_call() {
         .await;
     settle().await;
     assert_eq!(world.control.texts("sesn_1"), ["one", "two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_in_which_somebody_elses_call_runs_does_not_stand_by() {
+    let world = World::new();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new().turn([call("a", "echo one")]));
+    call_started(&mut notices, "a").await;
+    settle().await;
+    let Call { id, name, input, .. } = call("foreign", "sleep 30");
+    let timeout = Duration::from_secs(60);
+    let request = CallRequest { call: id, tool: name, input, thread: None, again: false, timeout };
+    let hand = world.provider.hand(&"sesn_1.1".into());
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert!(!world.provider.is_frozen("sesn_1.1"));
+    };
+    let (answered, ()) = tokio::join!(hand.call(&request), meanwhile);
+    assert!(answered.is_ok());
+    next(&mut notices, |notice| matches!(notice, Notice::Sandbox { to: "standby", .. }).then_some(())).await;
+    assert!(world.provider.is_frozen("sesn_1.1"));
 }

@@ -16,8 +16,9 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{files, trees};
+use super::{files, mcp, trees};
 use crate::hand::calls::{Calls, MAX_LIVE_BYTES};
+use crate::hand::mcp::Endpoint;
 use crate::hand::wire::{
     CallRequest, Error, ErrorCode, Health, MAX_CALL_BYTES, MAX_CALL_ID_BYTES, MAX_CHANGE_BYTES,
     MAX_READ_ONLY, MAX_REASON_BYTES, PROTOCOL,
@@ -33,6 +34,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 #[derive(Debug)]
 pub(super) struct Service {
     calls: Calls,
+    mcp: Endpoint,
     token: Option<SecretString>,
     ready: Instant,
     /// Bytes of call bodies that may be on their way at once.
@@ -41,7 +43,8 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn new(calls: Calls, token: Option<SecretString>, ready: Instant) -> Self {
-        Self { calls, token, ready, bodies: Semaphore::new(MAX_LIVE_BYTES) }
+        let mcp = Endpoint::new(calls.clone());
+        Self { calls, mcp, token, ready, bodies: Semaphore::new(MAX_LIVE_BYTES) }
     }
 
     /// Never fails: a refusal is an answer.
@@ -82,6 +85,14 @@ impl Service {
         }
         if let Some(given) = path.strip_prefix("/v1/trees/") {
             return self.tree(decoded(given)?, request).await;
+        }
+        if path == "/mcp" {
+            let head = mcp::Head::read(request.headers())?;
+            if request.method() != Method::POST {
+                return Ok(mcp::other(&self.mcp, &head, request.method()));
+            }
+            let body = self.body(request.into_body(), MAX_CALL_BYTES).await?;
+            return Ok(mcp::post(&self.mcp, head, &body).await);
         }
         match (request.method(), path.as_str()) {
             (&Method::PUT, "/v1/read-only") => {
@@ -227,7 +238,7 @@ fn done() -> Response<Body> {
     done
 }
 
-fn empty() -> Body {
+pub(super) fn empty() -> Body {
     full(Bytes::new())
 }
 
@@ -235,7 +246,7 @@ fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response<Body> {
     // None of our answers can fail to be written: texts, numbers, and JSON that was written before.
     let mut response = Response::new(full(serde_json::to_vec(body).unwrap_or_default().into()));
     *response.status_mut() = status;

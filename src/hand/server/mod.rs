@@ -3,6 +3,7 @@
 mod files;
 mod http;
 mod listener;
+mod mcp;
 mod serve;
 mod trees;
 

@@ -66,6 +66,11 @@ impl Output {
         }
     }
 
+    /// The text of the output since it was last taken.
+    pub(crate) fn text(&self) -> String {
+        self.tail.clone().into_text()
+    }
+
     /// The text of the output since the last time.
     pub(crate) fn take(&mut self) -> String {
         std::mem::take(&mut self.tail).into_text()
@@ -78,7 +83,7 @@ impl Output {
 }
 
 /// The last [`KEPT_BYTES`] of a stream.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Tail {
     /// Those bytes, and before them at most as many again that have not been moved out of the way yet.
     bytes: Vec<u8>,

@@ -5,10 +5,11 @@
 //!
 #![doc = include_str!("differences.md")]
 
-mod arguments;
+pub(crate) mod arguments;
 pub(crate) mod bash;
+pub(crate) mod custom;
 mod edit;
-mod failure;
+pub(crate) mod failure;
 mod glob;
 mod grep;
 pub(crate) mod limits;

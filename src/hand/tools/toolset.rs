@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::arguments::beginning;
 use super::bash::Bash;
+use super::custom::{self, Custom};
 use super::edit::Edit;
 use super::failure::Failure;
 use super::glob::Glob;
@@ -24,6 +25,8 @@ pub(crate) enum Tool {
     File(Box<FileTool>),
     /// Runs beside the shells.
     Program(Program),
+    /// As well.
+    Custom(Box<Custom>),
 }
 
 /// A tool that works on files by itself, blocking its thread meanwhile.
@@ -46,6 +49,7 @@ impl Tool {
             "edit" => Edit::parse(input).map(|tool| Self::file(FileTool::Edit(tool))),
             "glob" => Glob::parse(input).map(|tool| Self::file(FileTool::Glob(tool))),
             program::TOOL => Program::parse(input).map(Self::Program),
+            custom::TOOL => Custom::parse(input).map(|tool| Self::Custom(Box::new(tool))),
             "grep" => Grep::parse(input).map(|tool| Self::file(FileTool::Grep(tool))),
             _ => {
                 let known = "bash, read, write, edit, glob, grep";

@@ -75,6 +75,11 @@ impl Groups {
         self.freezer().map_or(Ok(false), |freezer| freezer.set(Frozen::No).map(|()| true))
     }
 
+    /// Whether everything in the sandbox stands still; none if no group can tell.
+    pub(super) fn is_frozen(&self) -> Option<bool> {
+        self.freezer()?.is_frozen().ok()
+    }
+
     /// Kills everything in them at once, if the kernel can do that by itself.
     pub(super) fn kill(&self) {
         for group in &self.0 {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use remuda_actors::ids::CallId;
@@ -28,16 +28,20 @@ impl LocalHand {
     pub(super) async fn client(&self) -> Result<&HandClient, HandError> {
         let open = async || {
             let folder = self.folder.as_ref().map_err(|what| HandError::Unreachable(what.clone().into()))?;
-            let folder = Folder(folder);
-            let unreachable = |error: io::Error| HandError::Unreachable(error.into());
-            let token = fs::read_to_string(folder.token()).map_err(unreachable)?;
-            // Its tools may be able to take the place of its socket, but not of the process.
-            let hand = keeper(folder).map_err(unreachable)?.and_then(|keeper| keeper.first);
-            let hand = hand.ok_or_else(|| HandError::Unreachable("the sandbox has ended".into()))?;
-            Ok(HandClient::unix_of(folder.socket(), hand).with_token(&SecretString::from(token)))
+            client(folder).map_err(|error| HandError::Unreachable(error.into()))
         };
         self.client.get_or_try_init(open).await
     }
+}
+
+/// The way to the hand of the sandbox in a folder.
+pub(super) fn client(folder: &Path) -> io::Result<HandClient> {
+    let folder = Folder(folder);
+    let token = fs::read_to_string(folder.token())?;
+    // Its tools may be able to take the place of its socket, but not of the process.
+    let hand = keeper(folder)?.and_then(|keeper| keeper.first);
+    let hand = hand.ok_or_else(|| io::Error::other("the sandbox has ended"))?;
+    Ok(HandClient::unix_of(folder.socket(), hand).with_token(&SecretString::from(token)))
 }
 
 #[async_trait]

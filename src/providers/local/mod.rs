@@ -21,6 +21,7 @@
 //! # Not here
 //! What a sandbox sees, and how it is started ([`launch`](crate::launch)).
 
+mod bystander;
 mod delegation;
 mod delete;
 mod discard;
@@ -38,5 +39,6 @@ mod succession;
 mod unreadable;
 mod usage;
 
+pub use bystander::{Bystander, Seen, Standing};
 pub use hierarchies::Cgroups;
 pub use provider::{LocalProvider, Options, SetupError};

@@ -166,17 +166,20 @@ impl LocalProvider {
 
     /// A sandbox that lives: its launcher does, so does process 1, and that has come so far as to listen.
     pub(super) fn alive(&self, id: &SandboxId) -> Result<(Spec, Keeper), ProviderError> {
-        let folder = self.folder(id)?;
-        let missing = || ProviderError::NotFound { id: id.clone() };
-        let spec = Self::read_if_kept(&folder)?.ok_or_else(missing)?;
-        let keeper = keeper(Folder(&folder));
-        let keeper = keeper.map_err(|error| unavailable("look at a sandbox's lock", error))?;
-        // A frozen launcher does not notice that process 1 was killed.
-        let living = keeper.filter(|keeper| {
-            keeper.first.is_some_and(|first| !is_dead(first)) && Folder(&folder).socket().exists()
-        });
-        living.map(|keeper| (spec, keeper)).ok_or_else(missing)
+        living(&self.folder(id)?)?.ok_or_else(|| ProviderError::NotFound { id: id.clone() })
     }
+}
+
+/// The sandbox in a folder, if it lives.
+pub(super) fn living(folder: &Path) -> Result<Option<(Spec, Keeper)>, ProviderError> {
+    let Some(spec) = LocalProvider::read_if_kept(folder)? else { return Ok(None) };
+    let keeper = keeper(Folder(folder));
+    let keeper = keeper.map_err(|error| unavailable("look at a sandbox's lock", error))?;
+    // A frozen launcher does not notice that process 1 was killed.
+    let living = keeper.filter(|keeper| {
+        keeper.first.is_some_and(|first| !is_dead(first)) && Folder(folder).socket().exists()
+    });
+    Ok(living.map(|keeper| (spec, keeper)))
 }
 
 /// The folder of a sandbox; none if that cannot have one.

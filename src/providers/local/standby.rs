@@ -7,6 +7,7 @@
 //! | neither | [signals](super::signals) |
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use remuda_actors::ids::SandboxId;
@@ -15,7 +16,7 @@ use remuda_actors::ports::ProviderError;
 use super::groups::Groups;
 use super::provider::{LocalProvider, unavailable};
 use super::signals;
-use crate::launch::Folder;
+use crate::launch::{Folder, Keeper, Spec};
 
 impl LocalProvider {
     /// Stops everything in a sandbox.
@@ -32,14 +33,24 @@ impl LocalProvider {
     /// Lets everything in a sandbox go on.
     pub(super) async fn thaw(&self, id: &SandboxId) -> Result<(), ProviderError> {
         let (spec, keeper) = self.alive(id)?;
-        let failed = |error| unavailable("thaw the sandbox", error);
-        // Takes microseconds, which is less than going elsewhere for it would.
-        if Groups::of(&spec.cgroups).thaw().map_err(failed)? {
-            return Ok(());
-        }
-        let note = Folder(&self.folder(id)?).stopped();
-        off_the_runtime(move |wanted| signals::go_on(keeper.launcher, &note, wanted)).await.map_err(failed)
+        thaw(&self.folder(id)?, &spec, &keeper).await
     }
+}
+
+/// Lets everything in the sandbox of a folder go on.
+pub(super) async fn thaw(folder: &Path, spec: &Spec, keeper: &Keeper) -> Result<(), ProviderError> {
+    let failed = |error| unavailable("thaw the sandbox", error);
+    // Takes microseconds, which is less than going elsewhere for it would.
+    if Groups::of(&spec.cgroups).thaw().map_err(failed)? {
+        return Ok(());
+    }
+    let (launcher, note) = (keeper.launcher, Folder(folder).stopped());
+    off_the_runtime(move |wanted| signals::go_on(launcher, &note, wanted)).await.map_err(failed)
+}
+
+/// Whether everything in the sandbox of a folder stands still.
+pub(super) fn is_frozen(folder: &Path, spec: &Spec) -> bool {
+    Groups::of(&spec.cgroups).is_frozen().unwrap_or_else(|| Folder(folder).stopped().exists())
 }
 
 /// Does something on a thread of its own, which can ask whether anybody still wants it: whoever has stopped waiting may

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::fault::{Fault, FaultClass};
 use crate::ports::{ControlError, HandError, JournalError, OutfitError, ProviderError};
+use crate::tool::ToolResult;
 
 /// What becomes of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +163,14 @@ impl Failure {
             Self::Refused => OutfitError::Supply(fault(FaultClass::Permanent)),
             Self::Silence => return None,
         })
+    }
+
+    /// What a tool outside answers.
+    pub(super) fn tool(self) -> Option<ToolResult> {
+        match self {
+            Self::Silence => None,
+            _ => Some(ToolResult::error("injected: the tool has failed")),
+        }
     }
 
     /// What a journal says.

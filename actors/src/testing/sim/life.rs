@@ -260,6 +260,7 @@ fn latency(operation: Operation) -> (u64, u64) {
         Port::Provider if operation == Operation::Create => (20, 400),
         Port::Provider => (1, 20),
         Port::Hand => (0, 3),
+        Port::Tool => (5, 3_000),
         Port::Journal => (0, 2),
         Port::Outfitter => (1, 300),
     }

@@ -11,6 +11,9 @@ use crate::supervision::ActorKind;
 /// The queue that all hosts serve.
 pub(super) const ENVIRONMENT: &str = "env_sim";
 
+/// The name of the tool that is outside all sandboxes.
+pub(super) const OUTSIDE: &str = "lookup";
+
 /// A way in which the world goes wrong.
 ///
 /// A plan keeps no state and draws from the dice it is given, so that one seed has one history. It is asked about
@@ -53,6 +56,8 @@ pub struct Setup {
     pub lease: Duration,
     /// Items of every hundred that nobody can serve. Default 0.
     pub poison: u32,
+    /// Calls of every thousand that are of a tool outside all sandboxes. Default 0.
+    pub outside: u32,
     /// Sandboxes of strangers at each provider, which lists them as well. Default 0.
     pub strangers: usize,
     /// Whether trees are told at once that there is work. Default yes.
@@ -86,6 +91,7 @@ impl Setup {
             hosts: 1,
             lease: secs(40),
             poison: 0,
+            outside: 0,
             strangers: 0,
             hints: true,
             outfits: false,

@@ -13,13 +13,15 @@ use tokio::time::Instant;
 
 use super::invariant::Invariant;
 use super::life::Life;
+use super::plan::OUTSIDE;
 use super::ports;
 use super::trace::Weight;
 use super::world::{Deed, Host, World};
 use crate::Tree;
 use crate::herd::shelf::Eviction;
 use crate::notice::Notice;
-use crate::ports::OwnerId;
+use crate::ports::{CustomTool, OwnerId};
+use crate::session::Effects;
 use crate::session::end::Outcome;
 use crate::testing::Sabotage;
 
@@ -64,6 +66,10 @@ impl Process {
         (world.seed, index, number).hash(&mut hasher);
         settings.seed = hasher.finish();
         settings.owner = OwnerId::new(format!("host-{index}"));
+        if world.setup.outside > 0 {
+            let tool = CustomTool { timeout: None, place: ports::outside(&life) };
+            settings.session.declare(OUTSIDE.into(), tool, Effects::Unknown);
+        }
         world.note(Weight::Step, Some(index), format_args!("starts, life {number}"));
         settings.outfitter = world.setup.outfits.then(|| ports::outfitter(&life));
         let sabotage = sabotage(Arc::clone(&life));

@@ -29,6 +29,8 @@ pub enum Operation {
     Call,
     Cancel,
     Health,
+    /// A call of a tool outside.
+    Outside,
     Append,
     Shelve,
     Unshelve,
@@ -45,6 +47,8 @@ pub enum Port {
     Provider,
     /// A sandbox's hand.
     Hand,
+    /// A tool outside all sandboxes.
+    Tool,
     /// The journal.
     Journal,
     /// The outfitter.
@@ -67,6 +71,7 @@ impl Operation {
             | O::Event => Port::Control,
             O::Create | O::Find | O::List | O::Standby | O::Resume | O::Usage | O::Delete => Port::Provider,
             O::Call | O::Cancel | O::Health => Port::Hand,
+            O::Outside => Port::Tool,
             O::Append | O::Shelve | O::Unshelve => Port::Journal,
             O::Fit | O::Tend => Port::Outfitter,
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Dice;
-use super::plan::Setup;
+use super::plan::{OUTSIDE, Setup};
 use crate::event::{Call, CallKind, Input, Permission};
 use crate::testing::Brain;
 
@@ -42,14 +42,14 @@ pub(super) fn errands(seed: u64, sessions: usize, until: Duration, setup: &Setup
         let poison = dice.chance(setup.poison * 10);
         let kind = match (poison, dice.below(3)) {
             (true, 0) => Kind::Unknown,
-            (true, 1) => Kind::Terminated(brain(&mut dice, &session, &mut calls, false)),
-            (poison, _) => Kind::Open(brain(&mut dice, &session, &mut calls, poison)),
+            (true, 1) => Kind::Terminated(brain(&mut dice, setup, &session, &mut calls, false)),
+            (poison, _) => Kind::Open(brain(&mut dice, setup, &session, &mut calls, poison)),
         };
         let comes_back = matches!(kind, Kind::Open(_)) && dice.chance(400);
         errands.push(Errand { at, session: session.clone(), work, kind });
         if comes_back {
             let at = (at + dice.secs(1, 90)).min(until + Duration::from_secs(20));
-            let kind = Kind::Say(brain(&mut dice, &session, &mut calls, false));
+            let kind = Kind::Say(brain(&mut dice, setup, &session, &mut calls, false));
             errands.push(Errand { at, session, work: format!("work_{number}.again"), kind });
         }
     }
@@ -58,16 +58,17 @@ pub(super) fn errands(seed: u64, sessions: usize, until: Duration, setup: &Setup
 }
 
 /// A few turns of a few calls. No two calls of a run answer the same.
-fn brain(dice: &mut Dice, session: &str, calls: &mut u32, malformed: bool) -> Brain {
+fn brain(dice: &mut Dice, setup: &Setup, session: &str, calls: &mut u32, malformed: bool) -> Brain {
     let mut brain = Brain::new();
     for _ in 0..1 + dice.below(3) {
-        let turn: Vec<_> = (0..1 + dice.below(3)).map(|_| call(dice, session, calls, malformed)).collect();
+        let turn: Vec<_> =
+            (0..1 + dice.below(3)).map(|_| call(dice, setup, session, calls, malformed)).collect();
         brain = brain.turn(turn);
     }
     brain
 }
 
-fn call(dice: &mut Dice, session: &str, calls: &mut u32, malformed: bool) -> Call {
+fn call(dice: &mut Dice, setup: &Setup, session: &str, calls: &mut u32, malformed: bool) -> Call {
     *calls += 1;
     let id = format!("{session}.c{calls}");
     let takes = match dice.below(20) {
@@ -82,11 +83,14 @@ fn call(dice: &mut Dice, session: &str, calls: &mut u32, malformed: bool) -> Cal
     };
     let asks = dice.chance(30);
     let call = crate::testing::call(&id, &command);
-    Call {
+    // Worlds without such a tool draw nothing for it.
+    let is_outside = setup.outside > 0 && dice.chance(setup.outside);
+    let call = Call {
         kind: CallKind::Toolset,
         name: if dice.chance(250) { "read".into() } else { "bash".into() },
         input: if malformed { Input::Malformed(MALFORMED.into()) } else { call.input.clone() },
         permission: if asks { Permission::Ask } else { Permission::Allow },
         ..call
-    }
+    };
+    if is_outside { Call { kind: CallKind::Custom, name: OUTSIDE.into(), ..call } } else { call }
 }

@@ -7,6 +7,7 @@ mod hand;
 mod journal;
 mod lease;
 mod outfit;
+mod outside;
 mod process;
 mod provider;
 
@@ -44,6 +45,8 @@ pub fn all() -> Vec<Arc<dyn Plan>> {
         Arc::new(hand::Stammering),
         Arc::new(hand::FullDisk),
         Arc::new(outfit::Unfurnished),
+        Arc::new(outside::Failing),
+        Arc::new(outside::Reboots),
         Arc::new(journal::FullDisk),
         Arc::new(journal::Slow),
         Arc::new(process::Panics),

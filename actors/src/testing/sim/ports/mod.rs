@@ -6,13 +6,14 @@ mod journal;
 mod outfitter;
 mod provider;
 mod stream;
+mod tool;
 
 use std::sync::Arc;
 
 pub(super) use self::control::Offered;
 
 use super::life::Life;
-use crate::ports::Outfitter;
+use crate::ports::{CustomPlace, Outfitter};
 use crate::settings::Ports;
 
 /// The ports of a process.
@@ -27,4 +28,9 @@ pub(super) fn of(life: &Arc<Life>) -> Ports {
 /// The outfitter of a process.
 pub(super) fn outfitter(life: &Arc<Life>) -> Arc<dyn Outfitter> {
     Arc::new(outfitter::Furnisher(Arc::clone(life)))
+}
+
+/// Where the tool outside is, for a process.
+pub(super) fn outside(life: &Arc<Life>) -> CustomPlace {
+    CustomPlace::Outside(Arc::new(tool::Tool(Arc::clone(life))))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Watch, session_of};
 use crate::ids::{CallId, SandboxId};
 use crate::ports::{Answer, CallRequest, ControlError};
+use crate::testing::FakeControl;
 use crate::testing::sim::invariant::Invariant;
 use crate::testing::sim::traffic::MALFORMED;
 use crate::testing::sim::world::Findings;
@@ -29,11 +30,14 @@ pub(super) struct Calls {
 }
 
 /// How an answer begins that no hand gave.
-const OUR_OWN: [&str; 5] = [
+const OUR_OWN: [&str; 8] = [
     "not run: ",
     "the sandbox was lost while this call ran",
     "the worker failed while this call ran",
     "bash: cancelled: ",
+    "lookup: contact was lost while this call ran",
+    "lookup: timed out",
+    "lookup: the call was cancelled",
     "the result of this call could not be delivered: ",
 ];
 
@@ -55,6 +59,18 @@ impl Watch {
             findings.broken(Invariant::Once, format!("{call} was started in {place}, and now in {sandbox}"));
         }
         places.push((sandbox.clone(), tenure));
+    }
+
+    /// A process asks for a call of a tool outside.
+    pub(in crate::testing::sim) fn asking(
+        &mut self,
+        host: usize,
+        request: &CallRequest,
+        control: &FakeControl,
+        findings: &mut Findings,
+    ) {
+        self.begins(host, &request.call, control, findings);
+        self.ran(host, &SandboxId::from("outside"), request, findings);
     }
 
     /// A process has a hand's answer.

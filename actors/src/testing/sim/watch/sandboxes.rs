@@ -35,7 +35,7 @@ impl Watch {
             }
             // What cannot be written down may cost a sandbox.
             Port::Journal => self.sandboxes.unwritten = true,
-            Port::Control => {}
+            Port::Control | Port::Tool => {}
         }
     }
 
