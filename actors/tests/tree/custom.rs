@@ -165,9 +165,13 @@ async fn row_27_a_lost_lease_ends_a_call_outside_and_nothing_is_posted() {
     world.control.queue(ENVIRONMENT, "sesn_1", "work_1", brain);
     call_started(&mut notices, "a").await;
     settle().await;
+    // It ends with the lease, and not with the session, which has to see to its sandbox.
+    world.provider.faults.next("delete", Strike::Delay(Duration::from_secs(20)));
     world.control.steal("work_1");
-    assert_eq!(ended(&mut notices).await.0, Outcome::Lost);
+    next(&mut notices, |notice| matches!(notice, Notice::Session { to: "deleting", .. }).then_some(())).await;
+    settle().await;
     assert_eq!(tool.calls(), [("a".into(), Fate::Dropped)]);
+    assert_eq!(ended(&mut notices).await.0, Outcome::Lost);
     assert_eq!(world.control.texts("sesn_1"), [""; 0]);
     drop(tree);
 }
