@@ -16,8 +16,8 @@
 //! Several trees may run side by side.
 //!
 //! # What it guarantees
-//! - A tool call is started at most once in a sandbox, and its result is posted until it is accepted, refused,
-//!   or the lease is lost.
+//! - A tool call is started at most once, in a sandbox or outside, and its result is posted until it is accepted,
+//!   refused, or the lease is lost.
 //! - After a lease is lost, nothing is posted and nothing is stopped: the item may be another's.
 //! - A session that fails comes back to the same lease, sandbox and calls. One that fails too often is given
 //!   up without harm to others.

@@ -44,8 +44,9 @@ enum Provider {
 
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
-    /// A file with any of these settings (TOML), by the names of their flags; REMUDA_CONFIG names one, too. A
-    /// variable comes before it (REMUDA_MAX_SESSIONS for `--max-sessions`), a flag before both.
+    /// A file with any of these settings (TOML), by the names of their flags, and with tables of tools;
+    /// REMUDA_CONFIG names one, too. A variable comes before it (REMUDA_MAX_SESSIONS for `--max-sessions`), a flag
+    /// before both.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 

@@ -116,14 +116,14 @@ async fn existing(bystander: &Bystander, name: &str, signals: &mut Signals) -> R
     let seen = bystander.find(name).map_err(|error| Failure::new(Exit::Configuration, error))?;
     let seen = seen
         .ok_or_else(|| failed(format!("there is no sandbox `{name}`, nor one of a session of that name")))?;
-    if seen.standing == Standing::Dead {
-        return Err(failed(format!("the sandbox `{}` has ended", seen.id)));
-    }
     if seen.is_blank {
         return Err(failed(format!(
             "the sandbox `{}` is blank: it is kept for a session that comes",
             seen.id
         )));
+    }
+    if matches!(seen.standing, Standing::Starting | Standing::Dead) {
+        return Err(failed(format!("the sandbox `{}` is {}", seen.id, seen.standing.name())));
     }
     serve(bystander, &seen.id, signals).await
 }

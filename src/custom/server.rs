@@ -31,6 +31,7 @@ use rmcp::service::{RunningService, ServiceError};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{RoleClient, ServiceExt as _};
+use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -79,8 +80,19 @@ struct Connection {
     is_lost: AtomicBool,
     /// Whether it is being found out if the server is still there.
     is_probed: AtomicBool,
-    /// The process, which is killed with the connection if it does not end with its input.
-    _process: Option<Child>,
+    _process: Option<Process>,
+}
+
+/// A server that was started. What is dropped was lost or fell silent, and is killed with all that it has started.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nobody has waited for it, so the number still means it.
+        let leader = self.0.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        // It may have gone by itself.
+        let _ = leader.map(|leader| kill_process_group(leader, Signal::KILL));
+    }
 }
 
 /// A call that was sent, until its end is heard. If it is not, the server has to show that it is there.
@@ -183,6 +195,7 @@ async fn connect(name: &str, reach: &Reach) -> Result<Connection, String> {
                 return Err("it could not be started: it has no pipes".to_owned());
             };
             tokio::spawn(log(name.to_owned(), stderr));
+            let process = Process(process);
             (us.serve((stdout, stdin)).await, Some(process))
         }
         Reach::Url(url, token) => {

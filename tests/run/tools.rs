@@ -44,6 +44,7 @@ impl Stage {
         let bench = Bench::new().await;
         let (heard, server) = (bench.dir.path().join("heard"), bench.dir.path().join("server"));
         let script = SERVER.replace("ANSWERS", answers).replace("$HEARD", heard.to_str().unwrap());
+        let script = script.replace("HUNG", heard.with_file_name("hung").to_str().unwrap());
         std::fs::write(&server, script).unwrap();
         let path = bench.dir.path().join("remuda.toml");
         let command = format!("[\"/bin/bash\", \"{}\"]", server.display());
@@ -172,7 +173,7 @@ async fn a_server_that_hangs_dies_or_talks_nonsense_costs_single_calls() {
         command = "/no/such"
     "#;
     let answers = r#"case $line in
-        *hang*) sleep 300 ;;
+        *hang*) sleep 300 & echo $! > HUNG; wait ;;
         *die*) exit 3 ;;
         *nonsense*) echo nonsense; echo '{"json": "of its own"}'; reply '{"content": 5}' ;;
         *refuse*) printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"no such tool"}}\n' "$id" ;;
@@ -204,6 +205,11 @@ async fn a_server_that_hangs_dies_or_talks_nonsense_costs_single_calls() {
         "{gone:?}"
     );
     assert_eq!(stage.heard().matches("started").count(), 3, "{}", stage.heard());
+    // Nothing is left of the one that hung.
+    let pid: i32 =
+        std::fs::read_to_string(stage.heard.with_file_name("hung")).unwrap().trim().parse().unwrap();
+    let hung = rustix::process::Pid::from_raw(pid).unwrap();
+    until("it is gone", || rustix::process::test_kill_process(hung).is_err()).await;
     session.rest(StopReason::EndTurn).unwrap();
     session.wait_released(PATIENCE).await.expect("its item is stopped");
     assert_eq!(running.stop().await.code, Some(0));

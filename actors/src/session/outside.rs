@@ -34,12 +34,15 @@ pub(super) async fn call(
     to: ActorRef<SessionMsg>,
     tool: Arc<dyn OutsideTool>,
     request: CallRequest,
-    cut: oneshot::Receiver<Cancellation>,
+    mut cut: oneshot::Receiver<Cancellation>,
 ) {
     let Some(session) = entry.item.session() else { return };
     let (call, since) = (request.call.clone(), Instant::now());
-    let (result, run) = match begin(&context, &entry, &request).await {
-        Ok(()) => {
+    let begun = begin(&context, &entry, &request).await;
+    let (result, run) = match begun.map(|()| cut.try_recv().ok()) {
+        // While it was written down, and so before anybody was asked.
+        Ok(Some(why)) => (ToolResult::error(format!("not run: {}", why.reason())), None),
+        Ok(None) => {
             let (session, call) = (session.clone(), call.clone());
             let tool_name = Arc::clone(&request.tool);
             context.notices.publish(Notice::CallStarted { session, call, tool: tool_name });

@@ -165,9 +165,13 @@ async fn row_27_a_lost_lease_ends_a_call_outside_and_nothing_is_posted() {
     world.control.queue(ENVIRONMENT, "sesn_1", "work_1", brain);
     call_started(&mut notices, "a").await;
     settle().await;
+    // It ends with the lease, and not with the session, which has to see to its sandbox.
+    world.provider.faults.next("delete", Strike::Delay(Duration::from_secs(20)));
     world.control.steal("work_1");
-    assert_eq!(ended(&mut notices).await.0, Outcome::Lost);
+    next(&mut notices, |notice| matches!(notice, Notice::Session { to: "deleting", .. }).then_some(())).await;
+    settle().await;
     assert_eq!(tool.calls(), [("a".into(), Fate::Dropped)]);
+    assert_eq!(ended(&mut notices).await.0, Outcome::Lost);
     assert_eq!(world.control.texts("sesn_1"), [""; 0]);
     drop(tree);
 }
@@ -186,4 +190,21 @@ async fn what_cannot_be_written_down_is_not_asked_for() {
     assert_eq!(tool.calls(), []);
     let texts = world.control.texts("sesn_1");
     assert!(texts[0].starts_with("not run: could not write the journal"), "{texts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cut_while_it_is_written_down_is_not_asked_for() {
+    let (world, tool) = world();
+    let tree = world.tree().await;
+    let mut notices = tree.subscribe();
+    world.control.queue(ENVIRONMENT, "sesn_1", "work_1", Brain::new());
+    sleep(Duration::from_secs(1)).await;
+    world.journal.faults.next("append", Strike::Delay(Duration::from_secs(2)));
+    world.control.emit("sesn_1", Event::Running);
+    world.control.emit("sesn_1", Event::Call(custom("a", "order", "{}")));
+    settle().await;
+    world.control.emit("sesn_1", Event::Interrupted { id: "".into(), thread: None });
+    next(&mut notices, |notice| matches!(notice, Notice::Posted { .. }).then_some(())).await;
+    assert_eq!(tool.calls(), []);
+    assert_eq!(world.control.texts("sesn_1"), ["not run: interrupted by the user"]);
 }

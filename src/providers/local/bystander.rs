@@ -9,11 +9,12 @@ use std::time::Duration;
 use remuda_actors::ids::{SandboxId, SessionId};
 use remuda_actors::ports::ProviderError;
 
+use super::processes::is_dead;
 use super::provider::{LocalProvider, folder_of, folders, living, unavailable};
 use super::{hand, standby};
 use crate::hand::client::HandClient;
 use crate::hand::journal;
-use crate::launch::{Folder, Spec};
+use crate::launch::{Folder, Spec, keeper};
 
 /// The sandboxes in a provider's folder.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub enum Standing {
     Running,
     /// It is frozen.
     Standby,
+    /// Its launcher is at work, and its hand is not there yet.
+    Starting,
     /// It has ended.
     Dead,
 }
@@ -51,6 +54,7 @@ impl Standing {
         match self {
             Self::Running => "running",
             Self::Standby => "standby",
+            Self::Starting => "starting",
             Self::Dead => "dead",
         }
     }
@@ -118,7 +122,10 @@ fn see(folder: &Path) -> Option<Seen> {
     let standing = match living(folder) {
         Ok(Some(_)) if standby::is_frozen(folder, &spec) => Standing::Standby,
         Ok(Some(_)) => Standing::Running,
-        _ => Standing::Dead,
+        _ => match keeper(Folder(folder)) {
+            Ok(Some(keeper)) if keeper.first.is_none_or(|first| !is_dead(first)) => Standing::Starting,
+            _ => Standing::Dead,
+        },
     };
     let is_blank = spec.session.is_none() && !journal::tells_of_calls(&Folder(folder).calls());
     let age = spec.age();
