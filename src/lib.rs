@@ -12,6 +12,7 @@ pub mod emulator;
 pub mod hand;
 mod inherited;
 pub mod launch;
+pub mod outfit;
 pub mod pressure;
 mod processes;
 pub mod providers;

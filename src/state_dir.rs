@@ -6,6 +6,8 @@
 //! | `owner` | names this installation on everything it makes |
 //! | `journal.log`, `journal.redb` | what the tree must know after a crash |
 //! | `sandboxes/` | one folder for each local sandbox |
+//! | `outfits/` | what each sandbox was furnished with |
+//! | `skills/` | archives of skills |
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -88,6 +90,16 @@ impl StateDir {
     /// Where local sandboxes have their folders.
     pub fn sandboxes(&self) -> PathBuf {
         self.path.join("sandboxes")
+    }
+
+    /// Where is written down what sandboxes were furnished with.
+    pub fn outfits(&self) -> PathBuf {
+        self.path.join("outfits")
+    }
+
+    /// Where archives of skills are kept.
+    pub fn skills(&self) -> PathBuf {
+        self.path.join("skills")
     }
 }
 

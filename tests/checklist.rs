@@ -19,8 +19,8 @@ enum Keeper {
 }
 use Keeper::{Poller, Session, Tools};
 
-/// The rules that remuda keeps, by their numbers, which are stable. The numbers between belong to what remuda
-/// does not do: skills and memory stores (29, 57 to 61) and webhooks (62).
+/// The rules that remuda keeps, by their numbers, which are stable. The number between belongs to what remuda does not
+/// do: webhooks (62).
 const RULES: &[(u32, Keeper, &str)] = &[
     (1, Poller, "a poll is held for 1 to 999 ms, or no time is named"),
     (2, Poller, "`null`, no body, and an object without an id are an empty queue"),
@@ -50,6 +50,7 @@ const RULES: &[(u32, Keeper, &str)] = &[
     (26, Session, "beats go on until everything is put away"),
     (27, Session, "a lost lease ends the running call, and nothing is posted"),
     (28, Session, "nothing is run for a session that is terminated"),
+    (29, Session, "no memory store is asked for without a token"),
     (30, Session, "the stream is opened before the history is read"),
     (31, Session, "the whole history is read before anything is run"),
     (32, Session, "a history in part starts nothing and is forgotten"),
@@ -77,6 +78,11 @@ const RULES: &[(u32, Keeper, &str)] = &[
     (54, Tools, "only regular files are opened"),
     (55, Tools, "files, matches and output have their limits"),
     (56, Tools, "no program of the agent's making takes part in a search"),
+    (57, Session, "a skill that leads out of its archive is refused, and costs nothing else"),
+    (58, Session, "no memory store is put over what is there"),
+    (59, Session, "a memory is changed only if it is as it was found, and the server wins conflicts"),
+    (60, Session, "a folder with another mark, or none, is left alone, and its store is"),
+    (61, Session, "what changed is sent before the folder goes, within a bound"),
     (63, Poller, "sessions have 30 s to finish when the process is told to stop"),
 ];
 

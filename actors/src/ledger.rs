@@ -16,6 +16,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
 use ractor::ActorCell;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::admission::Slot;
@@ -68,6 +69,8 @@ struct Memory {
     heir_of: BTreeSet<WorkId>,
     /// Whether the server may hold a token of ours that nobody here knows.
     is_unheard: bool,
+    /// The session as the control plane described it.
+    document: Option<Arc<RawValue>>,
 }
 
 #[derive(Clone, Debug)]
@@ -429,6 +432,16 @@ impl Entry {
     /// The session has ended.
     pub(crate) fn set_end(&self, end: End) {
         self.memory().end = Some(end);
+    }
+
+    /// The session as the control plane described it.
+    pub(crate) fn document(&self) -> Option<Arc<RawValue>> {
+        self.memory().document.clone()
+    }
+
+    /// The session was retrieved.
+    pub(crate) fn set_document(&self, document: Option<Arc<RawValue>>) {
+        self.memory().document = document;
     }
 
     /// What people see.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::admission::Environment;
 use crate::backoff::Backoff;
 use crate::ids::EnvironmentId;
-use crate::ports::{ControlPlane, Journal, OwnerId, SandboxProvider};
+use crate::ports::{CareLimits, ControlPlane, Journal, Outfitter, OwnerId, SandboxProvider};
 use crate::{
     admission, breaker, governor, herd, poller, reaper, retry_budget, sandbox, session, supervision,
 };
@@ -47,6 +47,8 @@ pub struct Settings {
     pub session: session::Policy,
     /// How sandboxes are kept.
     pub sandbox: sandbox::Policy,
+    /// Who furnishes sandboxes before their first call; none if that is nobody's business. Default none.
+    pub outfitter: Option<Arc<dyn Outfitter>>,
     /// How sandboxes without a work item are kept.
     pub herd: herd::Policy,
     /// How orphans are found.
@@ -76,6 +78,7 @@ impl Settings {
             poller: poller::Policy::default(),
             session: session::Policy::default(),
             sandbox: sandbox::Policy::default(),
+            outfitter: None,
             herd: herd::Policy::default(),
             reaper: reaper::Policy::default(),
             on_drain: OnDrain::default(),
@@ -158,6 +161,10 @@ pub struct Deadlines {
     /// One call, whatever the tool's own limits say. Default 150 s, as the official runner has it: longer
     /// than the shell's own default of 120 s, so that the shell can say what it has.
     pub call: Duration,
+    /// Furnishing a sandbox. Default 10 min: skills and memory stores may be large, and many.
+    pub fit: Duration,
+    /// Looking after it.
+    pub care: CareLimits,
     /// How much longer than a call's limit its hand may take to answer. Default 10 s.
     pub hand: Duration,
     /// One write of the journal. Default 10 s.
@@ -174,6 +181,8 @@ impl Default for Deadlines {
             create: secs(60),
             provider: secs(30),
             call: secs(150),
+            fit: secs(600),
+            care: CareLimits::default(),
             hand: secs(10),
             journal: secs(10),
         }

@@ -232,7 +232,7 @@ impl ControlPlane for Queue {
     async fn session(&self, work: &WorkItem) -> Result<Session, ControlError> {
         self.world().item(work)?;
         let id = work.session().cloned().unwrap_or_else(|| "".into());
-        Ok(Session { id, status: SessionStatus::Live })
+        Ok(Session { id, status: SessionStatus::Live, document: None })
     }
 
     async fn stream(&self, work: &WorkItem) -> Result<EventStream, ControlError> {

@@ -14,6 +14,7 @@ mod emulator;
 mod environments;
 mod interactive;
 mod logging;
+mod outfit;
 mod policy;
 mod run;
 mod sandboxes;

@@ -17,6 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::config;
 use super::environments::{EnvironmentArguments, KEY_VARIABLE};
 use super::logging::{self, LogFormat};
+use super::outfit::OutfitArguments;
 use super::policy::{HerdArguments, SessionArguments};
 use crate::cma;
 use crate::custom::Tools;
@@ -105,6 +106,9 @@ pub(super) struct RunArguments {
     herd: HerdArguments,
 
     #[command(flatten)]
+    outfit: OutfitArguments,
+
+    #[command(flatten)]
     sandbox: SandboxArguments,
 }
 
@@ -155,16 +159,21 @@ pub(super) fn run(arguments: RunArguments) -> Result<Exit, Failure> {
         worker_id: arguments.worker_id.clone().unwrap_or_else(worker_id),
         queues,
     });
+    let client = Arc::new(client.map_err(configuration)?);
     let provider = match arguments.provider {
-        Provider::Local => local_provider(&state_dir, &arguments.sandbox)?,
+        Provider::Local => Arc::new(local_provider(&state_dir, &arguments.sandbox)?),
     };
+    let furnisher =
+        arguments.outfit.furnisher(Arc::clone(&client), Arc::clone(&provider) as _, &state_dir)?;
     let ports = Ports {
-        control: Arc::new(client.map_err(configuration)?),
-        provider: Arc::new(provider),
+        control: client,
+        provider,
         journal: Arc::new(Store::open(state_dir.path()).map_err(configuration)?),
     };
     let tools = arguments.config.as_deref().map(config::tools).transpose()?.unwrap_or_default();
-    let settings = settings(&arguments, &state_dir, environments, tools);
+    let mut settings = settings(&arguments, &state_dir, environments, tools);
+    settings.outfitter = Some(Arc::new(furnisher));
+    settings.deadlines.care.farewell += arguments.outfit.time_for_outputs();
     super::block_on(serve(ports, settings, &arguments))?
 }
 

@@ -15,8 +15,31 @@ use reqwest::{Method, RequestBuilder, Url};
 /// The API version we speak. Servers of today accept older ones, too.
 const VERSION: &str = "2026-10-21";
 
-/// The beta under which environments, work, sessions and events are offered.
-const BETA: &str = "managed-agents-2026-04-01";
+/// Under which conditions an endpoint is offered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Beta {
+    /// Those of environments, work, sessions and events.
+    Agents,
+    /// Those of memory stores.
+    Memory,
+    /// None.
+    None,
+}
+
+impl Beta {
+    /// What names them in a request.
+    fn header(self) -> Option<&'static str> {
+        match self {
+            Self::Agents => Some("managed-agents-2026-04-01"),
+            Self::Memory => Some("agent-memory-2026-07-22"),
+            Self::None => None,
+        }
+    }
+
+    fn named(self, request: RequestBuilder) -> RequestBuilder {
+        self.header().into_iter().fold(request, |request, beta| request.header("anthropic-beta", beta))
+    }
+}
 
 /// How long a connection may take to come about: what the official clients allow.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -104,7 +127,6 @@ impl Client {
             .map_err(|_| ClientError::WorkerId { id: options.worker_id.clone() })?;
         let mut headers = HeaderMap::new();
         headers.insert("anthropic-version", HeaderValue::from_static(VERSION));
-        headers.insert("anthropic-beta", HeaderValue::from_static(BETA));
         let builder = || {
             reqwest::Client::builder()
                 .user_agent(concat!("remuda/", env!("CARGO_PKG_VERSION")))
@@ -139,12 +161,17 @@ impl Client {
 
     /// A request to the path made of these segments.
     pub(super) fn request(&self, method: Method, segments: &[&str]) -> RequestBuilder {
-        self.requests.request(method, self.url(segments))
+        self.request_under(Beta::Agents, method, segments)
+    }
+
+    /// The same under other conditions.
+    pub(super) fn request_under(&self, beta: Beta, method: Method, segments: &[&str]) -> RequestBuilder {
+        beta.named(self.requests.request(method, self.url(segments)))
     }
 
     /// The same, on a connection that may stay open.
     pub(super) fn open(&self, segments: &[&str]) -> RequestBuilder {
-        self.streams.get(self.url(segments))
+        Beta::Agents.named(self.streams.get(self.url(segments)))
     }
 
     fn url(&self, segments: &[&str]) -> Url {

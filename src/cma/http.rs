@@ -25,7 +25,16 @@ const MAX_MESSAGE: usize = 500;
 
 /// Sends a request with its one credential, and returns the answer if it is a success.
 pub(super) async fn send(request: RequestBuilder, credential: &Secret) -> Result<Response, ControlError> {
-    let request = request.bearer_auth(credential.expose()).header(ACCEPT, "application/json");
+    send_for(request, credential, "application/json").await
+}
+
+/// The same for an answer of another kind.
+pub(super) async fn send_for(
+    request: RequestBuilder,
+    credential: &Secret,
+    accept: &'static str,
+) -> Result<Response, ControlError> {
+    let request = request.bearer_auth(credential.expose()).header(ACCEPT, accept);
     let response = request.send().await.map_err(transport)?;
     if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
 }

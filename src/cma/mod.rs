@@ -14,11 +14,15 @@
 mod client;
 mod events;
 mod http;
+mod memories;
 mod secret;
 mod sessions;
+mod skills;
 mod sse;
 mod wire;
 mod work;
 
 pub use client::{Client, ClientError, Options, Queue};
+pub use memories::{Memory, MemoryPage, MemoryView};
+pub use skills::SkillVersion;
 pub use work::{WorkPage, WorkStats, WorkSummary};

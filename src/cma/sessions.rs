@@ -56,12 +56,15 @@ impl ControlPlane for Client {
     async fn session(&self, item: &WorkItem) -> Result<Session, ControlError> {
         let id = session_id(item)?;
         let response = send(self.request(Method::GET, &["v1", "sessions", id]), credential(item)?).await?;
-        let session: wire::Session = json(response, "a session").await?;
+        let document: Box<RawValue> = json(response, "a session").await?;
+        let session: wire::Session = serde_json::from_str(document.get())
+            .map_err(|error| malformed(format!("a session was expected: {error}")))?;
         let status = match session.status.as_deref() {
             Some("terminated") => SessionStatus::Terminated,
             _ => SessionStatus::Live,
         };
-        Ok(Session { id: session.id.map_or_else(|| id.into(), Into::into), status })
+        let id = session.id.map_or_else(|| id.into(), Into::into);
+        Ok(Session { id, status, document: Some(document.into()) })
     }
 
     async fn stream(&self, item: &WorkItem) -> Result<EventStream, ControlError> {

@@ -7,6 +7,7 @@
 
 mod mcp;
 mod pool;
+mod trees;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ use remuda_actors::ids::CallId;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+
+pub use self::trees::TreeFile;
 
 use self::mcp::MCP_SESSION;
 use self::pool::{Address, Pool, Sender};

@@ -26,6 +26,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use parking_lot::RwLock;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
 use rustix::io::Errno;
 
@@ -100,6 +101,8 @@ pub(crate) struct Confinement {
     workdir: PathBuf,
     /// Longest path first, so that the first match is the most specific one.
     roots: Vec<Root>,
+    /// Folders inside them that tools may not write, said later.
+    closed: RwLock<Vec<PathBuf>>,
 }
 
 /// A canonical path inside a root.
@@ -110,6 +113,8 @@ pub(crate) struct Place<'a> {
     pub(crate) path: PathBuf,
     /// The same from the root on; `.` for the root itself.
     pub(crate) relative: PathBuf,
+    /// The folder that keeps tools from writing here, if one does.
+    closed: Option<PathBuf>,
 }
 
 impl Confinement {
@@ -125,12 +130,18 @@ impl Confinement {
         }
         // Of two roots with one path the stricter is found first.
         roots.sort_by_key(|root| (usize::MAX - depth(&root.path), root.access == Access::ReadWrite));
-        Ok(Self { workdir, roots })
+        Ok(Self { workdir, roots, closed: RwLock::default() })
     }
 
     /// The canonical working directory.
     pub(crate) fn workdir(&self) -> &Path {
         &self.workdir
+    }
+
+    /// Says which folders tools may not write, in place of what was said before. They need not exist yet.
+    pub(crate) fn set_read_only(&self, paths: Vec<PathBuf>) {
+        let canonical = |path: PathBuf| canonicalize(&collapse(&self.workdir.join(&path))).unwrap_or(path);
+        *self.closed.write() = paths.into_iter().map(canonical).collect();
     }
 
     /// Looks `given` up and does `operation` there, again from the start when somebody changes the path
@@ -158,7 +169,8 @@ impl Confinement {
         for root in &self.roots {
             if let Ok(rest) = path.strip_prefix(&root.path) {
                 let relative = if rest.as_os_str().is_empty() { Path::new(".") } else { rest }.to_path_buf();
-                return Ok(Place { root, path, relative });
+                let closed = self.closed.read().iter().find(|closed| path.starts_with(closed)).cloned();
+                return Ok(Place { root, path, relative, closed });
             }
         }
         Err(PathError::Outside { other_roots: self.roots.len() > 1 })
@@ -183,6 +195,9 @@ impl Root {
 impl Place<'_> {
     /// Refuses a place that tools may not write.
     pub(crate) fn writable(&self) -> Result<(), PathError> {
+        if let Some(closed) = &self.closed {
+            return Err(PathError::ReadOnly { root: closed.as_path().into() });
+        }
         match self.root.access {
             Access::ReadWrite => Ok(()),
             Access::ReadOnly => Err(PathError::ReadOnly { root: self.root.path.as_path().into() }),

@@ -28,4 +28,5 @@ mod replacement;
 pub mod server;
 mod shell;
 pub mod tools;
+pub(crate) mod trees;
 pub mod wire;

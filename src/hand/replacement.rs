@@ -43,6 +43,11 @@ impl Replacement {
     /// Starts a replacement of the file at `place`, creating the folders above it.
     pub(crate) fn create(place: &Place<'_>, bits: Bits) -> Result<Self, PathError> {
         let (folder, name) = place.parent()?;
+        Self::beside(folder, name, bits)
+    }
+
+    /// Starts a replacement of the file of this name in a folder.
+    pub(crate) fn beside(folder: OwnedFd, name: &OsStr, bits: Bits) -> Result<Self, PathError> {
         let existing = existing(&folder, name)?;
         let (temporary, file) = temporary(&folder, existing.as_ref())?;
         let this = Self { folder, name: name.to_owned(), temporary: Some(temporary), file };

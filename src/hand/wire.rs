@@ -6,6 +6,10 @@
 //! | `GET /v1/calls/{call}` | 200 [`CallStatus`]; 404 if the hand never heard of it |
 //! | `DELETE /v1/calls/{call}?reason=TEXT` | 200 [`CallStatus`] after the cancellation took effect |
 //! | `GET /v1/files/{path}`, `PUT /v1/files/{path}?mode=0644` | the file's bytes; 204 |
+//! | `GET /v1/trees/{path}?hash=BYTES` | 200 [`Tree`]: what is in a folder; files of up to so many bytes with their hashes |
+//! | `PATCH /v1/trees/{path}`: for each [`Change`] a line of JSON and then its bytes | 200 [`Changed`] |
+//! | `DELETE /v1/trees/{path}`, `POST /v1/trees/{path}?from=PATH` | 204; the folder goes, or another takes its place |
+//! | `PUT /v1/read-only` with a list of paths | 204; from then on file tools write nothing there |
 //! | `GET /v1/health` | 200 [`Health`] |
 //! | `POST /mcp`, `DELETE /mcp` | the sandbox as an MCP server, as its streamable HTTP has it |
 //!
@@ -30,6 +34,15 @@ pub const MAX_CALL_BYTES: usize = 32 << 20;
 
 /// Largest file accepted by `PUT /v1/files`, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Largest body of `PATCH /v1/trees`, in bytes.
+pub const MAX_CHANGE_BYTES: usize = 16 << 20;
+
+/// Most changes in it.
+pub const MAX_CHANGES: usize = 4096;
+
+/// Most folders that file tools are kept from writing.
+pub const MAX_READ_ONLY: usize = 64;
 
 /// Longest id of a call or thread the hand accepts, in bytes; the control plane's have about 30.
 pub const MAX_CALL_ID_BYTES: usize = 128;
@@ -101,6 +114,73 @@ pub enum CallStatus<R = ToolResult> {
     },
     /// The hand that ran it died before it ended, and nobody knows how far it came; or its result is damaged.
     Unknown,
+}
+
+/// Answer of `GET /v1/trees/{path}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// Whether there is such a folder.
+    pub exists: bool,
+    /// Whether this is all that is in it.
+    pub complete: bool,
+    /// Everything in it but folders, sorted within each folder.
+    pub entries: Vec<Listed>,
+}
+
+/// Something in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// From the folder on. Its bytes that are no text are replaced, and then it is no file here.
+    pub path: String,
+    /// Whether it is a regular file.
+    pub file: bool,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its permission bits.
+    pub mode: u32,
+    /// The hash of its contents, in lower-case hexadecimal, if that was asked for and could be had.
+    pub sha256: Option<String>,
+}
+
+/// One change to a file in a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// From the folder on: names alone, separated by slashes.
+    pub path: String,
+    /// The permission bits it is to have.
+    pub mode: u32,
+    /// How many bytes of contents follow; none if the file is to be removed.
+    pub size: Option<u64>,
+    /// What the file must be for the change to be made.
+    pub expect: Expect,
+}
+
+/// What a file must be for a change to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expect {
+    /// Whatever it is.
+    Anything,
+    /// It must not be there.
+    Absent,
+    /// It must have contents of this hash.
+    Sha256(String),
+}
+
+/// Answer of `PATCH /v1/trees/{path}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The changes that were not made.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A change that was not made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// The file it was about.
+    pub path: String,
+    /// Why, for people.
+    pub why: String,
 }
 
 /// Answer of `GET /v1/health`.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use remuda::cma::MemoryView;
 use remuda::emulator::{CredentialHeader, CredentialKind, Operation};
 use remuda_actors::fault::FaultClass;
 use remuda_actors::ports::{
@@ -89,6 +90,17 @@ async fn row_15_an_item_whose_secret_is_of_no_use_is_served_with_the_key() {
         let credential = item.credential.unwrap();
         assert_eq!(credential.expose(), bench.environment.key);
     }
+}
+
+#[tokio::test]
+async fn row_29_no_memory_is_asked_for_without_a_token() {
+    let bench = Bench::new().await;
+    let work = json!({"id": "work_1", "data": {"type": "session", "id": "sesn_1"}, "secret": null});
+    bench.answers(Operation::Poll, 200, &[JSON], &work.to_string());
+    let item = bench.poll().await.unwrap();
+    let refused = bench.client.memory_page(&item, "memstore_1", MemoryView::Basic, None).await.unwrap_err();
+    assert!(matches!(refused, ControlError::NoCredential), "{refused}");
+    assert!(bench.emulator.log().of(Operation::ListMemories).is_empty());
 }
 
 #[tokio::test]

@@ -181,6 +181,9 @@ pub(crate) async fn until(mut is: impl FnMut() -> bool) {
     panic!("it never came to that");
 }
 
+/// Longer than any call here takes: a sandbox that stands still fails its test, and not the whole run.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 pub(crate) struct Sandbox {
     pub(crate) id: SandboxId,
     pub(crate) hand: Arc<dyn Hand>,
@@ -188,7 +191,9 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) async fn tool(&self, tool: &str, input: serde_json::Value) -> CallReply {
-        self.hand.call(&request(tool, input)).await.expect("the hand answers")
+        let request = request(tool, input);
+        let answered = tokio::time::timeout(PATIENCE, self.hand.call(&request)).await;
+        answered.expect("the hand answers in time").expect("the hand answers")
     }
 
     /// What a command prints, whatever it returns.

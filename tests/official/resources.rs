@@ -1,16 +1,16 @@
-//! Skills and memory stores, downloaded, used and written back by the official workers.
+//! Skills and memory stores, downloaded, used and written back by the official workers, and by remuda to the same effect.
 
 use std::time::Duration;
 
 use remuda::emulator::scenario::Scenario;
-use remuda::emulator::{Emulator, Operation, Options, SkillUpload};
+use remuda::emulator::{Emulator, Event, Operation, Options, SkillUpload};
 use serde_json::{Value, json};
 
 use super::workers::{Mode, Worker};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Reads a skill and a memory, changes the memory, and adds one.
+/// Reads two skills and a memory, changes memories, adds one, and deletes one as soon as it may.
 const SCENARIO: &str = "
 name: resources
 variables: { MEMORY: none }
@@ -18,30 +18,42 @@ turns:
   - message: go
     steps:
       - call: { tool: bash, input: { command: cat skills/greet/SKILL.md }, expect: { text: \"# Greet people\" } }
+      - call: { tool: bash, input: { command: cat skills/part/lib/words.txt }, expect: { text: farewell } }
       - call: { tool: read, input: { file_path: \"${MEMORY}/preferences/notes/todo.md\" }, expect: { text: buy milk } }
       - call: { tool: write, input: { file_path: \"${MEMORY}/preferences/notes/todo.md\", content: milk bought } }
       - call: { tool: write, input: { file_path: \"${MEMORY}/preferences/new.md\", content: made here } }
+      - call: { tool: write, input: { file_path: \"${MEMORY}/preferences/both.md\", content: ours } }
       - call: { tool: write, input: { file_path: \"${MEMORY}/rules/law.md\", content: no }, expect: { is_error: true } }
+      - call: { tool: bash, input: { command: \"rm ${MEMORY}/preferences/old.md\" }, permission: ask }
       - say: done
 ";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_bring_skills_and_keep_memories() {
-    for worker in Worker::OFFICIAL {
+    for worker in Worker::ALL {
         let home = tempfile::tempdir().unwrap();
-        let memory_root = home.path().join("memory").to_str().unwrap().to_owned();
+        let memory_root = match worker {
+            // In a sandbox of its own it can be where it always is.
+            Worker::Remuda => "/mnt/memory".to_owned(),
+            Worker::Python | Worker::TypeScript => home.path().join("memory").to_str().unwrap().to_owned(),
+        };
         let scenario = Scenario::parse("resources", SCENARIO).unwrap();
         let options =
             Options { scenarios: vec![scenario], memory_root: memory_root.clone(), ..Options::default() };
         let emulator = Emulator::start(options).await.unwrap();
         let environment = emulator.create_environment("resources").unwrap();
         emulator.add_skill("skill_1", SkillUpload::new("greet", "", &[("SKILL.md", b"# Greet people")]));
+        let part: &[(&str, &[u8])] = &[("SKILL.md", b"# Part"), ("lib/words.txt", b"farewell")];
+        emulator.add_skill("skill_2", SkillUpload::new("part", "", part));
         let agent = emulator
             .create_agent_with(&json!({
                 "name": "skilled",
                 "model": "claude-opus-5-5",
                 "tools": [{"type": "agent_toolset_20260401"}],
-                "skills": [{"type": "custom", "skill_id": "skill_1", "version": "latest"}],
+                "skills": [
+                    {"type": "custom", "skill_id": "skill_1", "version": "latest"},
+                    {"type": "custom", "skill_id": "skill_2", "version": "latest"},
+                ],
             }))
             .unwrap();
 
@@ -55,13 +67,20 @@ async fn workers_bring_skills_and_keep_memories() {
             request.bearer_auth(emulator.api_key()).send().await.unwrap().json().await.unwrap()
         };
         let mut stores = Vec::new();
-        for (name, path, content) in
-            [("Preferences", "/notes/todo.md", "buy milk"), ("Rules", "/law.md", "be kind")]
-        {
+        let (both, old) = (("/both.md", "old"), ("/old.md", "old"));
+        let texts: [(&str, &[(&str, &str)]); 2] = [
+            ("Preferences", &[("/notes/todo.md", "buy milk"), both, old]),
+            ("Rules", &[("/law.md", "be kind")]),
+        ];
+        for (name, texts) in texts {
             let store = call("/v1/memory_stores".into(), Some(json!({"name": name}))).await;
             let memories = format!("/v1/memory_stores/{}/memories", store["id"].as_str().unwrap());
-            call(memories.clone(), Some(json!({"path": path, "content": content}))).await;
-            stores.push((store["id"].clone(), memories));
+            let mut ids = Vec::new();
+            for (path, content) in texts {
+                let memory = call(memories.clone(), Some(json!({"path": path, "content": content}))).await;
+                ids.push(memory["id"].as_str().unwrap().to_owned());
+            }
+            stores.push((store["id"].clone(), memories, ids));
         }
         let session = emulator
             .create_session_with(&json!({
@@ -86,6 +105,23 @@ async fn workers_bring_skills_and_keep_memories() {
                 ("ANTHROPIC_ENVIRONMENT_KEY", &environment.key),
             ],
         );
+        // While it waits for permission, somebody else changes what it has changed, too.
+        let mut events = session.subscribe().unwrap();
+        let asks = |event: &Event| {
+            let event: Value = serde_json::from_slice(event.json()).unwrap();
+            (event["evaluated_permission"] == "ask").then(|| event["id"].as_str().unwrap().to_owned())
+        };
+        let asked = async {
+            loop {
+                let event = events.next().await.expect("the session goes on");
+                if let Some(call) = asks(&event) {
+                    return call;
+                }
+            }
+        };
+        let asked = tokio::time::timeout(PATIENCE, asked).await.expect("it asks");
+        call(format!("{}/{}", stores[0].1, stores[0].2[1]), Some(json!({"content": "theirs"}))).await;
+        session.allow(&asked.as_str().into()).unwrap();
         let verdict = session.wait_verdict(PATIENCE).await.expect("the scenario ends");
         assert!(verdict.passed(), "{worker:?}: {verdict:?}");
         // The last sync comes before the item is stopped.
@@ -97,10 +133,11 @@ async fn workers_bring_skills_and_keep_memories() {
             .iter()
             .map(|memory| (memory["path"].as_str().unwrap(), memory["content"].as_str().unwrap()))
             .collect();
-        assert_eq!(kept, [("/new.md", "made here"), ("/notes/todo.md", "milk bought")], "{worker:?}");
+        let expected = [("/both.md", "theirs"), ("/new.md", "made here"), ("/notes/todo.md", "milk bought")];
+        assert_eq!(kept, expected, "{worker:?}");
         let law = call(format!("{}?view=full", stores[1].1), None).await;
         assert_eq!(law["data"][0]["content"], "be kind");
-        assert_eq!(emulator.log().of(Operation::DownloadSkill).len(), 1);
+        assert_eq!(emulator.log().of(Operation::DownloadSkill).len(), 2);
         process.end().await;
         emulator.shutdown().await;
     }

@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod ending;
+mod outfits;
 mod refusals;
 mod sandboxes;
 mod secrets;

@@ -14,11 +14,13 @@
 
 mod governed;
 mod lanes;
+mod pass;
 mod policy;
 mod turns;
 
 pub(crate) use governed::Governed;
 pub use lanes::{Class, Full, LEASES, Lanes, PASSES, Ticket};
+pub use pass::Turns;
 pub use policy::Policy;
 pub(crate) use turns::Governor;
 pub use turns::{LaneView, View};

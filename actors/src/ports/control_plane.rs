@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::event::{CallKind, Event};
 use crate::fault::{Fault, FaultClass};
@@ -164,6 +165,8 @@ pub struct Session {
     pub id: SessionId,
     /// Whether it can still be served.
     pub status: SessionStatus,
+    /// The whole of it as it came, for whoever furnishes its sandbox; the tree does not look into it.
+    pub document: Option<Arc<RawValue>>,
 }
 
 /// Whether a session can still be served.

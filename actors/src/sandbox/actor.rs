@@ -94,6 +94,8 @@ enum Slot {
     /// Waiting until the sandbox was idle for long enough, or looking at what its jobs do.
     Idle,
     Part,
+    /// Looking after what it is furnished with.
+    Care,
     /// A call, or the wait before it is asked for again.
     Call(CallId),
     Cancel(CallId),
@@ -112,6 +114,7 @@ impl Actor for SandboxActor {
             policy.standby_after = None;
         }
         policy.keep_files = capabilities.keeps_files;
+        policy.outfits = settings.outfitter.is_some();
         let mut effects = Vec::new();
         let lifecycle = match self.entry.sandbox() {
             Some((instance, _)) => Lifecycle::adopt(instance, &mut effects),
@@ -253,6 +256,7 @@ impl SandboxActor {
         match effect {
             Effect::Create { instance } => {
                 state.hand = None;
+                state.tasks.clear(&Slot::Care);
                 let about = self.about();
                 self.ask(me, state, async move { requests::create(&about, instance).await });
             }
@@ -260,7 +264,20 @@ impl SandboxActor {
                 let about = self.about();
                 self.ask(me, state, async move { requests::look_up(&about, instance).await });
             }
+            Effect::Fit => {
+                let about = self.about();
+                self.ask(me, state, async move { requests::fit(&about).await });
+            }
+            Effect::Tend(care) => {
+                let (about, to) = (self.about(), me.clone());
+                state.tasks.start(Slot::Care, me, async move {
+                    requests::tend(&about, care).await;
+                    let _ = to.cast(SandboxMsg::Event(Event::Tended(care)));
+                });
+            }
             Effect::Standby => {
+                // Nobody can look after what stands still.
+                state.tasks.clear(&Slot::Care);
                 let about = self.about();
                 self.ask(me, state, async move { requests::standby(&about).await });
             }
@@ -269,11 +286,13 @@ impl SandboxActor {
                 self.ask(me, state, async move { requests::resume(&about).await });
             }
             Effect::Shelve => {
+                state.tasks.clear(&Slot::Care);
                 let (about, instance) = (self.about(), state.lifecycle.instance());
                 self.ask(me, state, async move { requests::shelve(&about, instance).await });
             }
             Effect::Delete => {
                 state.hand = None;
+                state.tasks.clear(&Slot::Care);
                 let about = self.about();
                 self.ask(me, state, async move { requests::delete(&about).await });
             }

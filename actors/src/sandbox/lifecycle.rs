@@ -23,22 +23,33 @@
 //!
 //! A sandbox without calls for a while is frozen, unless its jobs hold it ([`Background`]).
 //!
+//! Where sandboxes are furnished ([`Outfitter`](crate::ports::Outfitter)), three states come between:
+//!
+//! ```text
+//! Creating, LookingUp, Thawing ──▶ Fitting ──Fitted──▶ Ready        before the first call of each instance
+//! Ready ──IdleDue──▶ Ready, looked after ──Tended──▶ Freezing       so that what stands by is in step
+//! Released: (Rousing: it is woken) ──▶ Tidying ──Tended──▶ Parking, Deleting
+//! ```
+//!
 //! # Invariants
 //! - A create whose outcome is unknown is looked up before anything else is done under its name.
 //! - `Gone` follows a delete that the provider confirmed, or one that was given up and reported as leaked.
 //! - A call that was given to an instance is never given to another one: it is answered as unknown. Only
 //!   calls that change nothing are an exception.
 //! - A call that comes while the sandbox freezes or stands by waits, and wakes it.
+//! - No call is given to an instance that is not furnished, if it is to be, and nobody looks after one that stands by.
 //!
 //! # Not here
 //! Delays and jitter ([`backoff`](crate::backoff)); sandboxes without a session ([`herd`](crate::herd)), and
 //! those whose owner died ([`reaper`](crate::reaper)).
 
 mod ending;
+mod outfit;
 mod provision;
 
 use std::time::Duration;
 
+use self::outfit::Outfit;
 use super::calls::Calls;
 use super::idle::Idle;
 use super::policy::{Background, Policy};
@@ -59,6 +70,7 @@ pub struct Lifecycle {
     refused: Duration,
     idle: Idle,
     calls: Calls,
+    outfit: Outfit,
 }
 
 impl Lifecycle {
@@ -81,8 +93,8 @@ impl Lifecycle {
     }
 
     fn new(state: State, instance: u32) -> Self {
-        let (idle, calls) = (Idle::default(), Calls::default());
-        Self { state, instance, rounds: 0, refused: Duration::ZERO, idle, calls }
+        let (idle, calls, outfit) = (Idle::default(), Calls::default(), Outfit::default());
+        Self { state, instance, rounds: 0, refused: Duration::ZERO, idle, calls, outfit }
     }
 
     /// Where it stands.
@@ -152,13 +164,28 @@ impl Lifecycle {
                 }
             }
 
+            (S::Fitting { .. }, E::Fitted(fitted)) => self.fitted(fitted, policy, effects),
+            (S::Fitting { attempt }, E::FitFailed(unfit)) => {
+                let attempt = *attempt;
+                self.fit_failed(attempt, unfit, policy, effects);
+            }
+            (S::Fitting { attempt: waiting }, E::RetryDue { attempt }) if *waiting == attempt => {
+                self.fit(attempt + 1, effects);
+            }
+            (_, E::Tended(care)) => self.tended(care, policy, effects),
+            (S::Ready, E::IdleDue { number }) if self.idle.is_current(number) && self.outfit.is_unsettled() => {
+                self.outfit.settle(effects);
+            }
             (S::Ready, E::IdleDue { number }) if self.idle.is_current(number) => match policy.background {
                 Background::Freeze => self.freeze(effects),
                 Background::Hold | Background::HoldWhileBusy => effects.push(Effect::Inspect { number }),
             },
             (S::Ready, E::Inspected { number, jobs }) if self.idle.is_current(number) => {
                 match self.idle.hold(jobs, policy) {
-                    Some(after) => effects.push(Effect::ArmIdle { number, after }),
+                    Some(after) => {
+                        self.outfit.unsettle();
+                        effects.push(Effect::ArmIdle { number, after });
+                    }
                     None => self.freeze(effects),
                 }
             }
@@ -187,6 +214,7 @@ impl Lifecycle {
             }
             (_, E::Answered { call }) => {
                 self.calls.remove(&call);
+                self.tend(effects);
                 self.rest(policy, effects);
             }
             (_, E::CallFailed { call, fault }) => self.call_failed(call, fault, policy, effects),
@@ -200,6 +228,15 @@ impl Lifecycle {
             }
 
             (_, E::Released(how)) => self.release(how, policy, effects),
+            (S::Rousing { .. }, E::StoodBy | E::StandbyFailed(_)) => effects.push(Effect::Resume),
+            (S::Rousing { then }, E::Resumed) => {
+                let then = *then;
+                self.tidy(then, effects);
+            }
+            (S::Rousing { then }, E::ResumeFailed(_)) => {
+                let then = *then;
+                self.follow(then, effects);
+            }
             (S::Parting, E::PartDue) => self.delete(effects),
             (S::Leaving, E::StoodBy | E::StandbyFailed(_)) => self.left(effects),
             (S::Parking, E::StoodBy) => self.shelve(effects),
@@ -242,7 +279,9 @@ impl Lifecycle {
                 | E::IdleDue { .. }
                 | E::Inspected { .. }
                 | E::Expected
-                | E::PartDue,
+                | E::PartDue
+                | E::Fitted(_)
+                | E::FitFailed(_),
             )
             // What the request came to that was given up for the sake of parking.
             | (
@@ -284,6 +323,7 @@ impl Lifecycle {
             return;
         }
         self.idle.stop();
+        self.outfit.unsettle();
         let call = match self.is_attachable() {
             true => call,
             false if call.started && !call.rerun => {
@@ -317,6 +357,8 @@ impl Lifecycle {
             }
             State::Abandoning
             | State::Parting
+            | State::Rousing { .. }
+            | State::Tidying { .. }
             | State::Parking
             | State::Shelving
             | State::Leaving
@@ -330,6 +372,7 @@ impl Lifecycle {
             State::Creating { .. }
             | State::LookingUp { .. }
             | State::BackingOff { .. }
+            | State::Fitting { .. }
             | State::Freezing
             | State::Thawing { .. }
             | State::Replacing { .. } => self.calls.wait(call),
@@ -346,12 +389,15 @@ impl Lifecycle {
                 *maker != Maker::Us
             }
             S::BackingOff { next: Next::Create, .. } => false,
-            S::Ready
+            S::Fitting { .. }
+            | S::Ready
             | S::Freezing
             | S::Standby
             | S::Thawing { .. }
             | S::Abandoning
             | S::Parting
+            | S::Rousing { .. }
+            | S::Tidying { .. }
             | S::Parking
             | S::Shelving
             | S::Leaving
@@ -364,6 +410,10 @@ impl Lifecycle {
 
     /// The sandbox runs: so do the calls that waited for it.
     fn ready(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
+        if self.is_unfit(policy) {
+            return self.fit(1, effects);
+        }
+        self.outfit.unsettle();
         self.state = State::Ready;
         (self.rounds, self.refused) = (0, Duration::ZERO);
         self.calls.run_waiting(effects);
@@ -374,6 +424,7 @@ impl Lifecycle {
     fn rest(&mut self, policy: &Policy, effects: &mut Vec<Effect>) {
         if self.state == State::Ready
             && self.calls.is_empty()
+            && !self.outfit.is_cared_for()
             && let Some(after) = policy.standby_after
         {
             effects.push(Effect::ArmIdle { number: self.idle.start(), after });
@@ -434,6 +485,7 @@ impl Lifecycle {
     /// There is no instance: make the next one if a call waits for it.
     fn absent(&mut self, effects: &mut Vec<Effect>) {
         self.instance += 1;
+        self.outfit = Outfit::default();
         self.state = State::Absent;
         if !self.calls.is_empty() {
             self.begin(1, effects);

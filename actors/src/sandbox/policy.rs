@@ -43,6 +43,12 @@ pub struct Policy {
     /// Whether the next instance takes over the files of one that was lost. The tree sets this from what the
     /// provider can do.
     pub keep_files: bool,
+    /// Whether sandboxes are furnished before their first call. The tree sets this from whether there is an
+    /// [`Outfitter`](crate::ports::Outfitter).
+    pub outfits: bool,
+    /// Attempts to furnish an instance, the first included. Default 5; then another instance is tried if it was this
+    /// one's fault, and else the session cannot be served.
+    pub fit_attempts: u32,
     /// How long calls may take to be cut before a sandbox is parked; then it is deleted. Default 10 s.
     pub part_within: Duration,
 }
@@ -77,6 +83,8 @@ impl Default for Policy {
             window: Duration::from_secs(1),
             thaw_early: true,
             keep_files: false,
+            outfits: false,
+            fit_attempts: 5,
             part_within: Duration::from_secs(10),
         }
     }

@@ -6,18 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::idle::Jobs;
 use super::policy::{Background, Policy};
-use super::signals::Event;
+use super::signals::{Event, Unfit};
 use crate::context::{Context, hand, provider};
 use crate::event::Input;
 use crate::fault::{Fault, FaultClass};
+use crate::governor::Turns;
 use crate::ids::{SandboxId, SessionId};
 use crate::ledger::Entry;
 use crate::ports::{
-    CallReply, CallRequest, CustomPlace, Hand, Parked, Record, Sandbox, SandboxSpec, Shelved,
+    CallReply, CallRequest, Care, CustomPlace, Fitted, Hand, Outfit, OutfitError, Parked, Record, Sandbox,
+    SandboxSpec, Shelved,
 };
 
 /// Whose sandbox it is about.
@@ -36,6 +38,17 @@ impl About {
     fn sandbox(&self) -> Result<SandboxId, Fault> {
         let sandbox = self.entry.sandbox().map(|(_, sandbox)| sandbox);
         sandbox.ok_or_else(|| Fault::new(FaultClass::Permanent, "no sandbox was ever intended"))
+    }
+
+    /// What is to be furnished.
+    fn outfit(&self) -> Result<Outfit, Fault> {
+        Ok(Outfit {
+            item: self.entry.item.clone(),
+            document: self.entry.document(),
+            sandbox: self.sandbox()?,
+            outcome: self.entry.end().map(|end| end.outcome()),
+            turns: Turns::new(Arc::clone(&self.context.governor)),
+        })
     }
 
     /// Writes down that a sandbox is about to be used, before it is: nobody after us would know whose it is. What
@@ -181,7 +194,40 @@ pub(super) async fn delete(about: &About) -> Event {
             return Event::DeleteFailed(error.fault());
         }
     }
+    if let (Some(outfitter), Ok(outfit)) = (&about.context.settings.outfitter, about.outfit()) {
+        let _ = timeout(about.within(), outfitter.forget(&outfit)).await;
+    }
     Event::Deleted
+}
+
+/// Furnishes the present instance.
+pub(super) async fn fit(about: &About) -> Event {
+    let within = about.context.settings.deadlines.fit;
+    let fitted = async {
+        let Some(outfitter) = &about.context.settings.outfitter else { return Ok(Fitted::Plain) };
+        let outfit = about.outfit().map_err(OutfitError::Sandbox)?;
+        let late = |_| {
+            let fault = Fault::new(FaultClass::Ambiguous, format!("it took more than {within:?}"));
+            Err(OutfitError::Sandbox(fault))
+        };
+        timeout(within, outfitter.fit(&outfit)).await.unwrap_or_else(late)
+    };
+    match fitted.await {
+        Ok(fitted) => Event::Fitted(fitted),
+        Err(OutfitError::Sandbox(fault)) => Event::FitFailed(Unfit { fault, of_sandbox: true }),
+        Err(OutfitError::Supply(fault)) => Event::FitFailed(Unfit { fault, of_sandbox: false }),
+    }
+}
+
+/// Looks after what the present instance is furnished with, for as long as that may take.
+pub(super) async fn tend(about: &About, care: Care) {
+    let limits = about.context.settings.deadlines.care;
+    let within = if care == Care::Farewell { limits.farewell } else { limits.between };
+    if let (Some(outfitter), Ok(outfit)) = (&about.context.settings.outfitter, about.outfit())
+        && timeout(within, outfitter.tend(&outfit, care)).await.is_err()
+    {
+        tracing::warn!(sandbox = %outfit.sandbox, ?within, "looking after the sandbox's files took too long");
+    }
 }
 
 /// What the jobs in the sandbox do, as far as it matters for standby.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::idle::Jobs;
 use crate::fault::Fault;
 use crate::ids::CallId;
+use crate::ports::{Care, Fitted};
 use crate::session::run::Cancellation;
 
 /// A call for a sandbox.
@@ -112,6 +113,12 @@ pub enum Event {
     StoodBy,
     /// It could not be put in standby.
     StandbyFailed(Fault),
+    /// It is furnished.
+    Fitted(Fitted),
+    /// It could not be.
+    FitFailed(Unfit),
+    /// It was looked after.
+    Tended(Care),
     /// It runs again.
     Resumed,
     /// It could not be woken.
@@ -151,6 +158,9 @@ impl Event {
             Self::Expected => "expected",
             Self::StoodBy => "stood_by",
             Self::StandbyFailed(_) => "standby_failed",
+            Self::Fitted(_) => "fitted",
+            Self::FitFailed(_) => "fit_failed",
+            Self::Tended(_) => "tended",
             Self::Resumed => "resumed",
             Self::ResumeFailed(_) => "resume_failed",
             Self::Released(_) => "released",
@@ -235,6 +245,10 @@ pub enum Effect {
     },
     /// Put the instance, which stands by, on the shelf for its session.
     Shelve,
+    /// Furnish the instance.
+    Fit,
+    /// Look after what it is furnished with, and send [`Event::Tended`].
+    Tend(Care),
     /// Put the instance in standby.
     Standby,
     /// Wake it.
@@ -249,6 +263,15 @@ pub enum Effect {
     Leaked(Fault),
     /// Tell the session that it has no sandbox any more; the last effect there is.
     Gone,
+}
+
+/// Why an instance could not be furnished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// How it failed.
+    pub fault: Fault,
+    /// Whether another instance may do.
+    pub of_sandbox: bool,
 }
 
 /// Why a call has no answer from a hand.

@@ -26,6 +26,11 @@ pub enum State {
     },
     /// A create is in flight and nobody wants its result any more.
     Abandoning,
+    /// It runs, and is being furnished before it is given calls.
+    Fitting {
+        /// Counted from 1.
+        attempt: u32,
+    },
     /// It runs.
     Ready,
     /// It is being put in standby.
@@ -51,6 +56,16 @@ pub enum State {
     },
     /// The session is over, and the calls that still run are being cut, so that the sandbox can be parked.
     Parting,
+    /// The session is over, and the sandbox is being woken to be looked after a last time.
+    Rousing {
+        /// What becomes of it then.
+        then: Then,
+    },
+    /// The session is over, and the sandbox is being looked after a last time.
+    Tidying {
+        /// What becomes of it then.
+        then: Then,
+    },
     /// The session is over, and the sandbox is being put in standby for good.
     Parking,
     /// It stands by, and is being put on the shelf for the session's next work item.
@@ -78,6 +93,7 @@ impl State {
             Self::LookingUp { .. } => "looking_up",
             Self::BackingOff { .. } => "backing_off",
             Self::Abandoning => "abandoning",
+            Self::Fitting { .. } => "fitting",
             Self::Ready => "ready",
             Self::Freezing => "freezing",
             Self::Standby => "standby",
@@ -86,6 +102,8 @@ impl State {
             Self::Absent => "absent",
             Self::Failed { .. } => "failed",
             Self::Parting => "parting",
+            Self::Rousing { .. } => "rousing",
+            Self::Tidying { .. } => "tidying",
             Self::Parking | Self::Shelving => "parking",
             Self::Leaving => "leaving",
             Self::Deleting { .. } => "deleting",
@@ -105,6 +123,15 @@ pub enum Maker {
     Parked,
     /// We: if there is none, the create failed.
     Us,
+}
+
+/// What becomes of a sandbox that was looked after a last time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It is parked.
+    Park,
+    /// It is deleted.
+    Delete,
 }
 
 /// What to try when a wait is over.

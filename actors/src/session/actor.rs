@@ -252,7 +252,10 @@ impl SessionActor {
                 state.tasks.start(Slot::Retrieve, me, async move {
                     let within = context.settings.deadlines.control;
                     let event = match control(within, context.ports.control.session(&entry.item)).await {
-                        Ok(session) => Event::Retrieved(session.status),
+                        Ok(session) => {
+                            entry.set_document(session.document);
+                            Event::Retrieved(session.status)
+                        }
                         Err(error) => Event::RetrieveFailed { attempt, fault: error.fault() },
                     };
                     let _ = to.cast(SessionMsg::Event(event));

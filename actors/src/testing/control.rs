@@ -459,7 +459,7 @@ impl ControlPlane for FakeControl {
             let mut world = self.world();
             let status = world.session(item)?.status.unwrap_or(SessionStatus::Live);
             let id = item.session().cloned().unwrap_or_else(|| "".into());
-            Ok(Session { id, status })
+            Ok(Session { id, status, document: None })
         };
         self.faults.around("session", session).await
     }

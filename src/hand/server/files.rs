@@ -90,7 +90,7 @@ pub(super) async fn put(
     replacement.commit().map_err(|error| refused(given, error))
 }
 
-fn refused(given: &str, error: PathError) -> Error {
+pub(super) fn refused(given: &str, error: PathError) -> Error {
     let (code, why) = match error {
         PathError::Outside { .. } | PathError::ReadOnly { .. } => {
             (ErrorCode::Forbidden, "the path lies outside the sandbox's folders".into())

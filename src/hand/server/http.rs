@@ -1,5 +1,6 @@
 //! From a request to its answer.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,11 +16,12 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{files, mcp};
+use super::{files, mcp, trees};
 use crate::hand::calls::{Calls, MAX_LIVE_BYTES};
 use crate::hand::mcp::Endpoint;
 use crate::hand::wire::{
-    CallRequest, Error, ErrorCode, Health, MAX_CALL_BYTES, MAX_CALL_ID_BYTES, MAX_REASON_BYTES, PROTOCOL,
+    CallRequest, Error, ErrorCode, Health, MAX_CALL_BYTES, MAX_CALL_ID_BYTES, MAX_CHANGE_BYTES,
+    MAX_READ_ONLY, MAX_REASON_BYTES, PROTOCOL,
 };
 use crate::hand::{journal, procfs};
 
@@ -76,12 +78,13 @@ impl Service {
                 Method::PUT => {
                     let mode = files::mode(request.uri().query())?;
                     files::put(&sandbox.confinement, &given, mode, request.into_body()).await?;
-                    let mut done = Response::new(empty());
-                    *done.status_mut() = StatusCode::NO_CONTENT;
-                    Ok(done)
+                    Ok(done())
                 }
                 _ => Err(no_route(&request)),
             };
+        }
+        if let Some(given) = path.strip_prefix("/v1/trees/") {
+            return self.tree(decoded(given)?, request).await;
         }
         if path == "/mcp" {
             let head = mcp::Head::read(request.headers())?;
@@ -92,7 +95,32 @@ impl Service {
             return Ok(mcp::post(&self.mcp, head, &body).await);
         }
         match (request.method(), path.as_str()) {
+            (&Method::PUT, "/v1/read-only") => {
+                let body = self.body(request.into_body(), MAX_CHANGE_BYTES).await?;
+                let paths: Vec<PathBuf> = serde_json::from_slice(&body)
+                    .map_err(|error| bad(format!("expected a list of paths: {error}")))?;
+                if paths.len() > MAX_READ_ONLY {
+                    return Err(bad(format!("at most {MAX_READ_ONLY} folders can be read-only")));
+                }
+                self.calls.sandbox().confinement.set_read_only(paths);
+                Ok(done())
+            }
             (&Method::GET, "/v1/health") => self.health().await,
+            _ => Err(no_route(&request)),
+        }
+    }
+
+    async fn tree(&self, given: String, request: Request<Incoming>) -> Result<Response<Body>, Error> {
+        let sandbox = self.calls.sandbox();
+        let query = request.uri().query().map(str::to_owned);
+        match *request.method() {
+            Method::GET => Ok(json(StatusCode::OK, &trees::list(sandbox, given, query.as_deref()).await?)),
+            Method::PATCH => {
+                let body = self.body(request.into_body(), MAX_CHANGE_BYTES).await?;
+                Ok(json(StatusCode::OK, &trees::change(sandbox, given, body).await?))
+            }
+            Method::DELETE => trees::remove(sandbox, given).await.map(|()| done()),
+            Method::POST => trees::relocate(sandbox, given, query.as_deref()).await.map(|()| done()),
             _ => Err(no_route(&request)),
         }
     }
@@ -201,6 +229,13 @@ fn no_route(request: &Request<Incoming>) -> Error {
 
 fn bad(message: String) -> Error {
     Error::new(ErrorCode::BadRequest, message)
+}
+
+/// Nothing to say but that it is done.
+fn done() -> Response<Body> {
+    let mut done = Response::new(empty());
+    *done.status_mut() = StatusCode::NO_CONTENT;
+    done
 }
 
 pub(super) fn empty() -> Body {

@@ -5,6 +5,7 @@ mod http;
 mod listener;
 mod mcp;
 mod serve;
+mod trees;
 
 pub use listener::Listen;
 pub use serve::{ServeError, ServeOptions, run, serve};

@@ -25,7 +25,7 @@ impl LocalHand {
         Self { folder: folder.map_err(|error| error.to_string()), client: OnceCell::new() }
     }
 
-    async fn client(&self) -> Result<&HandClient, HandError> {
+    pub(super) async fn client(&self) -> Result<&HandClient, HandError> {
         let open = async || {
             let folder = self.folder.as_ref().map_err(|what| HandError::Unreachable(what.clone().into()))?;
             client(folder).map_err(|error| HandError::Unreachable(error.into()))

@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use remuda_actors::ids::SandboxId;
 use remuda_actors::ports::{
-    Capabilities, Hand, OwnerId, ProviderError, Sandbox, SandboxProvider, SandboxSpec, Standby, Usage,
+    Capabilities, Hand, HandError, OwnerId, ProviderError, Sandbox, SandboxProvider, SandboxSpec, Standby,
+    Usage,
 };
 use tokio::sync::Semaphore;
 
@@ -20,7 +21,9 @@ use super::leftovers;
 use super::processes::is_dead;
 use super::unreadable::Unreadable;
 use super::usage::AT_ONCE;
+use crate::hand::client::HandClient;
 use crate::launch::{Folder, Isolation, Keeper, Limits, Network, Spec, keeper};
+use crate::outfit::Hands;
 
 /// Characters of a sandbox's id that its folder's name keeps; a leading dot is not among them, and neither is
 /// anything that means something to a file system.
@@ -272,5 +275,12 @@ impl SandboxProvider for LocalProvider {
 
     async fn delete(&self, id: &SandboxId) -> Result<(), ProviderError> {
         self.remove(id).await
+    }
+}
+
+#[async_trait]
+impl Hands for LocalProvider {
+    async fn client(&self, sandbox: &SandboxId) -> Result<HandClient, HandError> {
+        LocalHand::new(self.folder(sandbox)).client().await.cloned()
     }
 }

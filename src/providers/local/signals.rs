@@ -33,12 +33,16 @@ const STOP: Duration = Duration::from_secs(5);
 /// Time between two looks at processes that are to stop.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// Stops everything below a process, but not itself, and returns when it has stopped.
+/// Stops everything below a process, but not itself, and returns when it has stopped. Does nothing if that is no longer
+/// wanted when its turn comes: others may have had theirs since it was.
 ///
 /// # Errors
 /// If that cannot be noted, or it does not stop in time; it then goes on.
-pub(super) fn stop(root: u32, note: &Path) -> io::Result<()> {
+pub(super) fn stop(root: u32, note: &Path, wanted: &dyn Fn() -> bool) -> io::Result<()> {
     let _turn = turn(note)?;
+    if !wanted() {
+        return Ok(());
+    }
     let until = Instant::now() + STOP;
     remember(note, &below(root))?;
     let (mut signalled, mut settled) = (BTreeSet::new(), None);
@@ -74,13 +78,13 @@ pub(super) fn stop(root: u32, note: &Path) -> io::Result<()> {
     }
 }
 
-/// Lets everything below a process go on, except what was not stopped by us.
+/// Lets everything below a process go on, except what was not stopped by us, if that is still wanted.
 ///
 /// # Errors
 /// If the note cannot be read or removed.
-pub(super) fn go_on(root: u32, note: &Path) -> io::Result<()> {
+pub(super) fn go_on(root: u32, note: &Path, wanted: &dyn Fn() -> bool) -> io::Result<()> {
     let _turn = turn(note)?;
-    continue_all(root, note)
+    if wanted() { continue_all(root, note) } else { Ok(()) }
 }
 
 fn continue_all(root: u32, note: &Path) -> io::Result<()> {
@@ -152,14 +156,29 @@ mod tests {
         let note = dir.path().join("stopped");
         let shell = busy();
         for _ in 0..20 {
-            stop(shell.id(), &note).unwrap();
+            stop(shell.id(), &note, &|| true).unwrap();
             let before: BTreeSet<Identity> = below(shell.id()).iter().map(Process::identity).collect();
             std::thread::sleep(Duration::from_millis(5));
             let tree = below(shell.id());
             assert!(tree.iter().all(|process| process.state != State::Active), "{tree:?}");
             assert_eq!(tree.iter().map(Process::identity).collect::<BTreeSet<_>>(), before);
-            go_on(shell.id(), &note).unwrap();
+            go_on(shell.id(), &note, &|| true).unwrap();
         }
+        end(shell);
+    }
+
+    /// Whoever stops waiting for a standby may resume the sandbox before the standby has had its turn.
+    #[test]
+    fn what_nobody_wants_any_more_is_not_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let note = dir.path().join("stopped");
+        let shell = busy();
+        stop(shell.id(), &note, &|| false).unwrap();
+        assert!(!note.exists());
+        stop(shell.id(), &note, &|| true).unwrap();
+        go_on(shell.id(), &note, &|| false).unwrap();
+        assert!(note.exists());
+        go_on(shell.id(), &note, &|| true).unwrap();
         end(shell);
     }
 
@@ -178,30 +197,30 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let all = active();
-        go_on(shell.id(), &note).unwrap();
+        go_on(shell.id(), &note, &|| true).unwrap();
         send(all[0], Signal::STOP);
         while active().len() == 2 {
             std::thread::yield_now();
         }
-        go_on(shell.id(), &note).unwrap();
+        go_on(shell.id(), &note, &|| true).unwrap();
         assert_eq!(active(), [all[1]], "nothing was stopped by us, so nothing is continued");
-        stop(shell.id(), &note).unwrap();
-        stop(shell.id(), &note).unwrap();
+        stop(shell.id(), &note, &|| true).unwrap();
+        stop(shell.id(), &note, &|| true).unwrap();
         assert_eq!(active(), Vec::<u32>::new());
-        go_on(shell.id(), &note).unwrap();
+        go_on(shell.id(), &note, &|| true).unwrap();
         while active() != [all[1]] {
             std::thread::yield_now();
         }
         assert!(!note.exists());
 
         // Whoever resumed it died before the note was removed, and the sandbox went on.
-        stop(shell.id(), &note).unwrap();
+        stop(shell.id(), &note, &|| true).unwrap();
         all.iter().for_each(|pid| send(*pid, Signal::CONT));
         while active().len() < 2 {
             std::thread::yield_now();
         }
-        stop(shell.id(), &note).unwrap();
-        go_on(shell.id(), &note).unwrap();
+        stop(shell.id(), &note, &|| true).unwrap();
+        go_on(shell.id(), &note, &|| true).unwrap();
         while active().len() < 2 {
             std::thread::yield_now();
         }

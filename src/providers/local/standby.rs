@@ -8,6 +8,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use remuda_actors::ids::SandboxId;
 use remuda_actors::ports::ProviderError;
@@ -26,7 +27,7 @@ impl LocalProvider {
             return Ok(());
         }
         let note = Folder(&self.folder(id)?).stopped();
-        off_the_runtime(move || signals::stop(keeper.launcher, &note)).await.map_err(failed)
+        off_the_runtime(move |wanted| signals::stop(keeper.launcher, &note, wanted)).await.map_err(failed)
     }
 
     /// Lets everything in a sandbox go on.
@@ -44,7 +45,7 @@ pub(super) async fn thaw(folder: &Path, spec: &Spec, keeper: &Keeper) -> Result<
         return Ok(());
     }
     let (launcher, note) = (keeper.launcher, Folder(folder).stopped());
-    off_the_runtime(move || signals::go_on(launcher, &note)).await.map_err(failed)
+    off_the_runtime(move |wanted| signals::go_on(launcher, &note, wanted)).await.map_err(failed)
 }
 
 /// Whether everything in the sandbox of a folder stands still.
@@ -52,6 +53,15 @@ pub(super) fn is_frozen(folder: &Path, spec: &Spec) -> bool {
     Groups::of(&spec.cgroups).is_frozen().unwrap_or_else(|| Folder(folder).stopped().exists())
 }
 
-async fn off_the_runtime(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+/// Does something on a thread of its own, which can ask whether anybody still wants it: whoever has stopped waiting may
+/// have asked for the opposite since.
+async fn off_the_runtime(
+    work: impl FnOnce(&dyn Fn() -> bool) -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    let waiting = Arc::new(());
+    let waits = Arc::downgrade(&waiting);
+    let work = move || work(&|| waits.strong_count() > 0);
+    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    drop(waiting);
+    done
 }

@@ -3,7 +3,7 @@
 use super::Lifecycle;
 use crate::sandbox::policy::Policy;
 use crate::sandbox::signals::{Effect, Release};
-use crate::sandbox::state::{Maker, Next, State};
+use crate::sandbox::state::{Maker, Next, State, Then};
 
 impl Lifecycle {
     pub(super) fn delete(&mut self, effects: &mut Vec<Effect>) {
@@ -17,7 +17,12 @@ impl Lifecycle {
         match (&self.state, how) {
             // Whatever was said first is being done; only a delete goes further.
             (S::Abandoning | S::Deleting { .. } | S::Parked | S::Left | S::Gone, _)
-            | (S::Parting | S::Parking | S::Shelving | S::Leaving, R::Park | R::HandOver | R::Leave) => {}
+            | (
+                S::Parting | S::Rousing { .. } | S::Tidying { .. } | S::Parking | S::Shelving | S::Leaving,
+                R::Park | R::HandOver | R::Leave,
+            ) => {}
+            (S::Rousing { .. }, R::Delete) => self.state = S::Rousing { then: Then::Delete },
+            (S::Tidying { .. }, R::Delete) => self.state = S::Tidying { then: Then::Delete },
             (S::Ready, R::Leave) if self.calls.is_empty() => {
                 effects.push(Effect::Standby);
                 self.state = S::Leaving;
@@ -30,6 +35,14 @@ impl Lifecycle {
             }
             // What runs in it goes on; one in which nothing runs must not stay awake there.
             (S::Ready, R::HandOver) if self.calls.is_empty() => self.park(effects),
+            (S::Freezing | S::Standby | S::Thawing { .. }, R::Park) if self.outfit.is_tended() => {
+                self.tidy_up(Then::Park, effects);
+            }
+            (S::Ready | S::Freezing | S::Standby | S::Thawing { .. }, R::Delete)
+                if self.outfit.is_tended() =>
+            {
+                self.tidy_up(Then::Delete, effects);
+            }
             (S::Ready | S::Standby, R::HandOver) | (S::Standby, R::Park) => {
                 self.calls.clear();
                 self.shelve(effects);
@@ -38,7 +51,7 @@ impl Lifecycle {
                 self.calls.clear();
                 self.state = S::Parking;
             }
-            (S::Thawing { .. }, R::Park | R::HandOver) => {
+            (S::Fitting { .. } | S::Thawing { .. }, R::Park | R::HandOver) => {
                 self.calls.clear();
                 self.park(effects);
             }
@@ -64,10 +77,12 @@ impl Lifecycle {
 
     /// Parks the sandbox once no call is left.
     pub(super) fn part(&mut self, effects: &mut Vec<Effect>) {
-        if self.calls.is_empty() {
-            self.park(effects);
-        } else {
+        if !self.calls.is_empty() {
             self.state = State::Parting;
+        } else if self.outfit.is_tended() {
+            self.tidy_up(Then::Park, effects);
+        } else {
+            self.park(effects);
         }
     }
 

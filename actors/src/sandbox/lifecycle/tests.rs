@@ -1,4 +1,5 @@
 mod ending;
+mod outfit;
 mod property;
 
 use std::time::Duration;
@@ -72,6 +73,8 @@ fn brief(effect: &Effect) -> String {
         Effect::Inspect { number } => format!("inspect {number}"),
         Effect::ArmPart { .. } => "part".to_owned(),
         Effect::Shelve => "shelve".to_owned(),
+        Effect::Fit => "fit".to_owned(),
+        Effect::Tend(care) => format!("tend {care:?}"),
         Effect::Standby => "standby".to_owned(),
         Effect::Resume => "resume".to_owned(),
         Effect::Delete => "delete".to_owned(),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::ports::{ControlError, HandError, JournalError, ProviderError};
+use crate::fault::{Fault, FaultClass};
+use crate::ports::{ControlError, HandError, JournalError, OutfitError, ProviderError};
 use crate::tool::ToolResult;
 
 /// What becomes of one request.
@@ -155,6 +156,21 @@ impl Failure {
             Self::Silence => None,
             _ => Some(ToolResult::error("injected: the tool has failed")),
         }
+    }
+
+    /// What an outfitter says.
+    pub(super) fn outfitter(self) -> Option<OutfitError> {
+        let fault = |class| Fault::new(class, "injected");
+        Some(match self {
+            Self::Unavailable => OutfitError::Supply(fault(FaultClass::Transient)),
+            Self::Throttled(after) => {
+                let retry_after = Some(after);
+                OutfitError::Supply(Fault { retry_after, ..fault(FaultClass::Throttled) })
+            }
+            Self::Broken | Self::Truncated => OutfitError::Sandbox(fault(FaultClass::Ambiguous)),
+            Self::Refused => OutfitError::Supply(fault(FaultClass::Permanent)),
+            Self::Silence => return None,
+        })
     }
 
     /// What a journal says.

@@ -23,6 +23,8 @@ pub enum Invariant {
     Isolated,
     /// No credential is in anything a provider or a hand receives.
     NoSecret,
+    /// No call enters a sandbox that is not furnished, where sandboxes are; and none is looked after in standby.
+    Furnished,
     /// Every item that was claimed ends or is given back, and every call is answered.
     Ends,
     /// Sessions, starts, calls at once, restarts and requests per second stay within their bounds.
@@ -35,7 +37,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Once,
         Self::Faithful,
         Self::OneHolder,
@@ -44,6 +46,7 @@ impl Invariant {
         Self::InUse,
         Self::Isolated,
         Self::NoSecret,
+        Self::Furnished,
         Self::Ends,
         Self::Bounded,
         Self::Quiet,
@@ -61,6 +64,7 @@ impl Invariant {
             Self::InUse => "no sandbox deleted in use",
             Self::Isolated => "no sandbox shared",
             Self::NoSecret => "no credential in a sandbox",
+            Self::Furnished => "furnished before use",
             Self::Ends => "every item ends",
             Self::Bounded => "bounds hold",
             Self::Quiet => "quiet in the end",

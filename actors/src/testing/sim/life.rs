@@ -262,5 +262,6 @@ fn latency(operation: Operation) -> (u64, u64) {
         Port::Hand => (0, 3),
         Port::Tool => (5, 3_000),
         Port::Journal => (0, 2),
+        Port::Outfitter => (1, 300),
     }
 }

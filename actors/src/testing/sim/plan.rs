@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Act, Dice, Fate, Request};
 use crate::Settings;
-use crate::ports::OwnerId;
+use crate::ports::{CareLimits, OwnerId};
 use crate::supervision::ActorKind;
 
 /// The queue that all hosts serve.
@@ -62,6 +62,8 @@ pub struct Setup {
     pub strangers: usize,
     /// Whether trees are told at once that there is work. Default yes.
     pub hints: bool,
+    /// Whether sandboxes are furnished. Default no.
+    pub outfits: bool,
     /// Whether nothing here costs a lease or an answer: no item is given up, and every call is answered with what it
     /// came to. Default no.
     pub keeps_answers: bool,
@@ -81,6 +83,8 @@ impl Setup {
         settings.reaper.interval = secs(20);
         settings.reaper.grace = secs(30);
         settings.deadlines.call = secs(40);
+        settings.deadlines.fit = secs(20);
+        settings.deadlines.care = CareLimits { between: secs(8), farewell: secs(12) };
         settings.backoffs.poll.cap = secs(10);
         Self {
             settings,
@@ -90,6 +94,7 @@ impl Setup {
             outside: 0,
             strangers: 0,
             hints: true,
+            outfits: false,
             keeps_answers: false,
         }
     }

@@ -71,6 +71,7 @@ impl Process {
             settings.session.declare(OUTSIDE.into(), tool, Effects::Unknown);
         }
         world.note(Weight::Step, Some(index), format_args!("starts, life {number}"));
+        settings.outfitter = world.setup.outfits.then(|| ports::outfitter(&life));
         let sabotage = sabotage(Arc::clone(&life));
         match Tree::start_sabotaged(ports::of(&life), settings, sabotage).await {
             Ok(tree) => {

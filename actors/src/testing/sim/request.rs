@@ -34,6 +34,8 @@ pub enum Operation {
     Append,
     Shelve,
     Unshelve,
+    Fit,
+    Tend,
 }
 
 /// The port that an operation belongs to.
@@ -49,6 +51,8 @@ pub enum Port {
     Tool,
     /// The journal.
     Journal,
+    /// The outfitter.
+    Outfitter,
 }
 
 impl Operation {
@@ -69,6 +73,7 @@ impl Operation {
             O::Call | O::Cancel | O::Health => Port::Hand,
             O::Outside => Port::Tool,
             O::Append | O::Shelve | O::Unshelve => Port::Journal,
+            O::Fit | O::Tend => Port::Outfitter,
         }
     }
 }

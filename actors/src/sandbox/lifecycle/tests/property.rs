@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::ports::Fitted;
+use crate::sandbox::signals::Unfit;
 
 /// What a provider holds, as far as the machine could make it hold something.
 #[derive(Debug, Default)]
@@ -24,8 +26,9 @@ proptest! {
         start in 0u8..3,
         release in prop::sample::select(vec![Release::Delete, Release::Park, Release::HandOver, Release::Leave]),
         keep_files in any::<bool>(),
+        outfits in any::<bool>(),
     ) {
-        let policy = Policy { keep_files, ..Policy::default() };
+        let policy = Policy { keep_files, outfits, ..Policy::default() };
         let mut effects = Vec::new();
         let exists = (start > 0).then_some(1);
         let mut lifecycle = match start {
@@ -39,7 +42,7 @@ proptest! {
         let mut given: BTreeMap<CallId, u32> = BTreeMap::new();
         let mut reruns = BTreeSet::new();
         let (mut with_hand, mut open) = (BTreeSet::new(), BTreeSet::new());
-        let (mut calls, mut stopped) = (0, false);
+        let (mut calls, mut stopped, mut fitted) = (0, false, None);
         // After the random part: stop, and let everything that is asked for happen.
         let rest = std::iter::once((11, false)).chain([(0, false), (4, false)].repeat(40));
         for (choice, flag) in choices.into_iter().chain(rest) {
@@ -49,12 +52,14 @@ proptest! {
                     | Effect::LookUp { .. }
                     | Effect::Shelve
                     | Effect::Delete
+                    | Effect::Fit
                     | Effect::Standby
                     | Effect::Resume => {
                         // A delete ends what was asked before it, unless that was a create.
                         let free = match &world.asked {
                             None => true,
                             Some(Effect::Create { .. } | Effect::Delete) => false,
+                            Some(Effect::Resume) if effect == Effect::Resume => true,
                             Some(_) => matches!(effect, Effect::Delete | Effect::Standby),
                         };
                         prop_assert!(free, "{effect:?} beside {:?}", world.asked);
@@ -64,6 +69,7 @@ proptest! {
                     Effect::ArmRetry { attempt, .. } => armed = Some(*attempt),
                     Effect::Run { call } => {
                         let instance = lifecycle.instance();
+                        prop_assert!(!outfits || fitted == Some(instance), "{call} runs in an unfurnished sandbox");
                         let first = *given.entry(call.clone()).or_insert(instance);
                         prop_assert!(first == instance || reruns.contains(call), "two instances");
                         with_hand.insert(call.clone());
@@ -82,6 +88,12 @@ proptest! {
                     Effect::ArmIdle { number, .. } => due.push(Event::IdleDue { number: *number }),
                     Effect::Inspect { number } => {
                         due.push(Event::Inspected { number: *number, jobs: Jobs::None });
+                    }
+                    Effect::Tend(care) => {
+                        let awake = matches!(lifecycle.state(), State::Ready | State::Tidying { .. });
+                        prop_assert!(awake, "looked after while {:?}", lifecycle.state());
+                        prop_assert_eq!(fitted, Some(lifecycle.instance()));
+                        due.push(Event::Tended(*care));
                     }
                     Effect::ArmPart { .. } => due.push(Event::PartDue),
                     Effect::Gone => match lifecycle.state() {
@@ -135,6 +147,9 @@ proptest! {
                 }
                 _ => continue,
             };
+            if matches!(event, Event::Fitted(_)) {
+                fitted = Some(lifecycle.instance());
+            }
             lifecycle.step(event, &policy, &mut effects).unwrap();
         }
         match lifecycle.state() {
@@ -153,6 +168,13 @@ fn answer(world: &mut World, asked: &Effect, lose: bool) -> Event {
         }
         Effect::LookUp { .. } if lose => Event::LookUpFailed(fault(FaultClass::Transient)),
         Effect::LookUp { .. } => Event::LookedUp { present: world.exists.is_some() },
+        // Half of them have nothing to be looked after.
+        Effect::Fit if lose && world.exists.is_none_or(|instance| instance % 2 == 0) => {
+            let of_sandbox = world.exists.is_none();
+            Event::FitFailed(Unfit { fault: fault(FaultClass::Transient), of_sandbox })
+        }
+        Effect::Fit if lose => Event::Fitted(Fitted::Plain),
+        Effect::Fit => Event::Fitted(Fitted::Tended),
         Effect::Standby if lose => Event::StandbyFailed(fault(FaultClass::Ambiguous)),
         Effect::Standby => Event::StoodBy,
         Effect::Resume if lose => Event::ResumeFailed(fault(FaultClass::Transient)),

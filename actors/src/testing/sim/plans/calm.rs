@@ -16,5 +16,6 @@ impl Plan for Calm {
 
     fn prepare(&self, setup: &mut Setup) {
         setup.keeps_answers = true;
+        setup.outfits = true;
     }
 }

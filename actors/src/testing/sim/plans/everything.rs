@@ -22,6 +22,7 @@ impl Plan for Everything {
         setup.hosts = 3;
         setup.poison = 10;
         setup.outside = 150;
+        setup.outfits = true;
         setup.strangers = 2;
         setup.settings.max_sessions = setup.settings.max_sessions.div_ceil(2).max(4);
     }

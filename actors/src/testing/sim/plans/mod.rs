@@ -6,6 +6,7 @@ mod everything;
 mod hand;
 mod journal;
 mod lease;
+mod outfit;
 mod outside;
 mod process;
 mod provider;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<Arc<dyn Plan>> {
         Arc::new(hand::Hanging),
         Arc::new(hand::Stammering),
         Arc::new(hand::FullDisk),
+        Arc::new(outfit::Unfurnished),
         Arc::new(outside::Failing),
         Arc::new(outside::Reboots),
         Arc::new(journal::FullDisk),

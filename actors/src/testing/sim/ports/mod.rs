@@ -3,6 +3,7 @@
 
 mod control;
 mod journal;
+mod outfitter;
 mod provider;
 mod stream;
 mod tool;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 pub(super) use self::control::Offered;
 
 use super::life::Life;
-use crate::ports::CustomPlace;
+use crate::ports::{CustomPlace, Outfitter};
 use crate::settings::Ports;
 
 /// The ports of a process.
@@ -27,4 +28,9 @@ pub(super) fn of(life: &Arc<Life>) -> Ports {
 /// Where the tool outside is, for a process.
 pub(super) fn outside(life: &Arc<Life>) -> CustomPlace {
     CustomPlace::Outside(Arc::new(tool::Tool(Arc::clone(life))))
+}
+
+/// The outfitter of a process.
+pub(super) fn outfitter(life: &Arc<Life>) -> Arc<dyn Outfitter> {
+    Arc::new(outfitter::Furnisher(Arc::clone(life)))
 }

@@ -155,6 +155,7 @@ impl Hand for SimHand {
         life.world.watch(|watch, findings| {
             watch.secret(&format_args!("{request:?}"), findings);
             watch.calling(host, sandbox, request, &life.world.control, findings);
+            watch.uses((host, life.number), sandbox, findings);
         });
         let _calling = Calling(self);
         let asked = life.ask(self.about(Operation::Call, Some(&request.call)), Failure::hand, || {

@@ -7,6 +7,7 @@
 mod calls;
 mod leases;
 mod load;
+mod outfits;
 mod sandboxes;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub(super) struct Watch {
     leases: leases::Leases,
     calls: calls::Calls,
     sandboxes: sandboxes::Sandboxes,
+    outfits: outfits::Outfits,
     pub(super) load: BTreeMap<usize, Load>,
     bounds: load::Bounds,
     keeps_answers: bool,
@@ -38,6 +40,7 @@ impl Watch {
             leases: leases::Leases::default(),
             calls: calls::Calls::default(),
             sandboxes: sandboxes::Sandboxes::default(),
+            outfits: outfits::Outfits::new(setup.outfits),
             load: BTreeMap::new(),
             bounds: load::Bounds::new(setup),
             keeps_answers: setup.keeps_answers,

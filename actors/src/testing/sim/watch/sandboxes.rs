@@ -30,13 +30,18 @@ impl Watch {
     /// Something goes wrong with a request.
     pub(in crate::testing::sim) fn suspect(&mut self, host: usize, operation: Operation, subject: &str) {
         match operation.port() {
-            Port::Provider | Port::Hand => {
+            Port::Provider | Port::Hand | Port::Outfitter => {
                 self.sandboxes.suspects.insert((host, subject.to_owned()));
             }
             // What cannot be written down may cost a sandbox.
             Port::Journal => self.sandboxes.unwritten = true,
             Port::Control | Port::Tool => {}
         }
+    }
+
+    /// Whether anything went wrong with a sandbox.
+    pub(super) fn is_suspect(&self, host: usize, sandbox: &SandboxId) -> bool {
+        self.sandboxes.suspects.contains(&(host, sandbox.as_str().to_owned())) || self.sandboxes.sabotaged
     }
 
     /// An actor of a host is made to fail.
