@@ -261,10 +261,10 @@ MUTANTS = [
         [
             (
                 "sandbox/requests.rs",
-                "let spec = SandboxSpec { id, owner, session, image: None, files_of };",
+                "let (image, limits) = (route.image.clone(), route.limits.clone());",
                 "let leak = about.entry.item.credential.as_ref().map(|secret| secret.expose().into());\n"
-                '    let image = leak.filter(|_| crate::mutant("credential-inside"));\n'
-                "    let spec = SandboxSpec { id, owner, session, image, files_of };",
+                '    let image = leak.filter(|_| crate::mutant("credential-inside")).or_else(|| route.image.clone());\n'
+                "    let limits = route.limits.clone();",
             )
         ],
     ),
